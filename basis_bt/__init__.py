@@ -1,0 +1,39 @@
+"""basis_bt: a backtester for crypto basis and funding-rate carry."""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "run": "basis_bt.backtest",
+    "Result": "basis_bt.backtest",
+    "sql": "basis_bt.store",
+    "load_run": "basis_bt.store",
+    "Combo": "basis_bt.core.instruments",
+    "Leg": "basis_bt.core.instruments",
+    "Config": "basis_bt.core.models",
+    "Costs": "basis_bt.core.models",
+    "Data": "basis_bt.core.models",
+    "Fills": "basis_bt.core.models",
+    "Rule": "basis_bt.core.models",
+    "SignalSpec": "basis_bt.core.models",
+    "Size": "basis_bt.core.models",
+    "Wallets": "basis_bt.core.models",
+}
+
+if TYPE_CHECKING:
+    from basis_bt.backtest import Result, run
+    from basis_bt.core.instruments import Combo, Leg
+    from basis_bt.core.models import Config, Costs, Data, Fills, Rule, SignalSpec, Size, Wallets
+    from basis_bt.store import load_run, sql
+
+__all__ = ["Combo", "Config", "Costs", "Data", "Fills", "Leg", "Result", "Rule", "SignalSpec", "Size", "Wallets", "load_run", "run", "sql"]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when they are first used, so that the command line starts fast."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'basis_bt' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_PUBLIC[name]), name)

@@ -1,0 +1,225 @@
+"""One run from configuration to result."""
+
+import dataclasses
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from basis_bt.backtest.parameters import (
+    combo_params,
+    cost_params,
+    fill_params,
+    market_struct,
+    resolved_fees_bps,
+    rule_params,
+    size_params,
+)
+from basis_bt.backtest.result import Result
+from basis_bt.core.config import build_config, config_dict, config_hash, load_config
+from basis_bt.core.errors import KernelError
+from basis_bt.core.models import Config, SignalSpec
+from basis_bt.core.rulebook import rulebook_hash
+from basis_bt.core.units import from_us
+from basis_bt.frames.panel import Panel, load_panel
+from basis_bt.frames.settlements import MARK_SOURCES
+from basis_bt.kernels.structs import REASONS, Market, Recorded, Totals, recorded
+from basis_bt.ledger import tables as ledger_tables
+from basis_bt.ledger.identity import check_books
+from basis_bt.market.files import file_hash
+from basis_bt.signals import Signal, build_signal, evaluate
+
+
+def run(
+    config: str | Path | Mapping[str, Any] | Config | None = None,
+    *,
+    expression: pl.Expr | None = None,
+    warmup_hours: float = 0.0,
+    **models: Any,
+) -> Result:
+    """One backtest.
+
+    Parameters
+    ----------
+    config : path of a TOML file, nested dicts of the same shape, or a ``Config``
+    expression : a signal of your own, a Polars expression over the aligned frame on bar closes (columns ``open_0`` to
+        ``volume_0`` and so on by leg, ``funding_rate_i`` of perps); replaces the configured signal
+    warmup_hours : history that ``expression`` needs before ``data.start``
+    models : ``data=Data(...), combo=Combo(...), rule=Rule(...)``, ... instead of ``config``, or in place of its parts
+
+    Returns
+    -------
+    Result with the tables ``metrics, equity, fills, funding, events, attribution, trades``
+
+    Raises
+    ------
+    ConfigError, DataError, SignalError, KernelError, BooksError
+        See ``core/errors.py``; the books of every run are checked.
+    """
+    started = time.perf_counter()
+    if expression is not None:
+        models["signal"] = SignalSpec(name="sql", sql=str(expression), warmup_hours=warmup_hours)
+    checked = _config(config, models)
+    signal = (
+        Signal(expression=expression, warmup_hours=warmup_hours)
+        if expression is not None
+        else build_signal(checked.signal, checked.combo, bar_us=checked.data.bar_us)
+    )
+    size, flags = size_params(checked)
+    resolved_fees_bps(checked)
+    panel = load_panel(
+        checked.data,
+        checked.combo,
+        warmup_hours=signal.warmup_hours,
+        funding_windows_hours=signal.funding_windows_hours,
+    )
+    market, order = market_struct(panel, evaluate(signal, panel), _decision_basis(panel, checked))
+    rows = recorded(n_bars=panel.n_bars, n_legs=len(panel.instruments), n_settlements=len(market.mark_price))
+    totals, metrics = _simulate(checked, panel, market, rows, size)
+    residual_usd = check_books(panel, rows, totals, capital_usd=size.capital_usd)
+    tables = {
+        "metrics": _metrics_table(checked, metrics),
+        "equity": ledger_tables.equity_table(panel, market, rows, capital_usd=size.capital_usd),
+        "attribution": ledger_tables.attribution_table(panel, rows),
+        "fills": ledger_tables.fills_table(panel, rows, totals),
+        "funding": ledger_tables.funding_table(panel, market, order, rows),
+        "events": ledger_tables.events_table(panel, rows, totals),
+        "trades": ledger_tables.trades_table(panel, rows, totals),
+    }
+    manifest = _manifest(checked, panel, tables, flags=flags + _data_flags(panel, tables))
+    manifest |= {"books_residual_usd": residual_usd, "wall_seconds": time.perf_counter() - started}
+    return Result(manifest=manifest, tables=tables)
+
+
+def _config(config: Any, models: Mapping[str, Any]) -> Config:
+    """The configuration with models put in place of its parts, checked again as a whole."""
+    if config is None:
+        plain = {key: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value for key, value in models.items()}
+        return build_config(plain)  # type: ignore[arg-type]
+    checked = load_config(config)
+    return dataclasses.replace(checked, **models) if models else checked
+
+
+def _decision_basis(panel: Panel, config: Config) -> np.ndarray:
+    """The basis of the closes before each decision, NaN where null or where the combo has no long or no short leg."""
+    ratios = [leg.ratio for leg in config.combo.legs]
+    if min(ratios) > 0 or max(ratios) < 0:
+        return np.full(panel.n_bars, np.nan)
+    spec = SignalSpec(name="basis_bps")
+    return evaluate(build_signal(spec, config.combo, bar_us=panel.bar_us), panel)
+
+
+def _simulate(config: Config, panel: Panel, market: Market, rows: Recorded, size: Any) -> tuple[Totals, Any]:
+    from basis_bt.kernels._jit import is_compiled
+    from basis_bt.kernels.metrics import trial_metrics
+    from basis_bt.kernels.status import OK, SENTENCES
+    from basis_bt.kernels.trial import run_trial
+
+    if not is_compiled():
+        print("basis_bt: compiling kernels (once per version, about 15 s) ...", file=sys.stderr, flush=True)
+    totals = run_trial(
+        market,
+        combo_params(config),
+        rule_params(config),
+        size,
+        cost_params(config, panel),
+        fill_params(config),
+        rows,
+    )
+    if totals.status != OK:
+        raise KernelError(
+            SENTENCES[totals.status],
+            where={"ts": from_us(int(panel.ts_us[totals.status_bar])).isoformat(), "bar": totals.status_bar},
+            fix="look at the input files around that time",
+        )
+    return totals, trial_metrics(rows, totals, panel.close_price, size.capital_usd, panel.bar_hours)
+
+
+def _metrics_table(config: Config, metrics: Any) -> pl.DataFrame:
+    """One row: trial, the scalar parameters of the configuration, the metrics (null for NaN), the status."""
+    plain = config_dict(config)
+    parameters = {
+        f"param_{section}_{key}": value
+        for section in ("signal", "rule", "size", "costs", "fills", "wallets")
+        for key, value in plain[section].items()
+        if value is None or isinstance(value, str | bool | int | float)
+    }
+    texts = {name: pl.String for name, value in parameters.items() if value is None or isinstance(value, str)}
+    columns = {"trial": 0, **parameters, **metrics._asdict(), "status": "ok"}
+    return pl.DataFrame([columns], schema_overrides=texts, infer_schema_length=1).with_columns(
+        pl.col(name).cast(pl.Float64).fill_nan(None) for name in metrics._fields if isinstance(columns[name], float)
+    )
+
+
+def _data_flags(panel: Panel, tables: Mapping[str, pl.DataFrame]) -> list[str]:
+    flags = []
+    for leg, part in panel.settlements.items():
+        if (part.mark_source == MARK_SOURCES.index("trade")).any():
+            flags.append(f"{panel.instruments[leg]}: settlements without a mark are priced by its trade bars")
+        first_us, last_us = int(part.raw_us[0]), int(part.raw_us[-1])
+        late_hours = (first_us - int(panel.ts_us[0])) / 3.6e9
+        early_hours = (int(panel.ts_us[-1]) - last_us) / 3.6e9
+        if late_hours > 8 or early_hours > 8:
+            flags.append(f"{panel.instruments[leg]}: funding does not cover the run (from {from_us(first_us)} to {from_us(last_us)})")
+    stale = int(tables["equity"]["stale"].sum())
+    if stale:
+        flags.append(f"{stale} rows are stale: a held leg had no bar; they are left out of returns and drawdowns")
+    return flags
+
+
+def _manifest(config: Config, panel: Panel, tables: Mapping[str, pl.DataFrame], *, flags: list[str]) -> dict[str, Any]:
+    import numba
+    import pyarrow
+
+    from basis_bt import __version__
+
+    inputs = [series.manifest_row() for series in panel.series]
+    if config.costs.bucket_table is not None:
+        path = Path(config.costs.bucket_table)
+        inputs.append({"instrument": None, "series": "cost", "path": str(path), "sha256": file_hash(path)})
+    names = [str(instrument) for instrument in panel.instruments]
+    refused = tables["events"].filter(pl.col("event") == "refused")["reason"]
+    sources = tables["funding"].filter(pl.col("position_base") != 0)["mark_source"]
+    return {
+        "name": config.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "basis_bt": __version__,
+        "versions": {
+            "python": platform.python_version(),
+            "polars": pl.__version__,
+            "numpy": np.__version__,
+            "numba": numba.__version__,
+            "pyarrow": pyarrow.__version__,
+        },
+        "config": config_dict(config),
+        "config_hash": config_hash(config),
+        "fees_bps": dict(zip(names, resolved_fees_bps(config), strict=True)),
+        "seed": 0,
+        "inputs": inputs,
+        "rulebook_hash": rulebook_hash(),
+        "span": {
+            "start": config_dict(config)["data"]["start"],
+            "end": config_dict(config)["data"]["end"],
+            "first_bar": from_us(int(panel.ts_us[0])).isoformat(),
+            "last_bar": from_us(int(panel.ts_us[-1])).isoformat(),
+            "bar_hours": panel.bar_hours,
+            "n_bars": panel.n_bars,
+        },
+        "counts": {
+            "stale_rows": int(tables["equity"]["stale"].sum()),
+            "missing_bars": dict(zip(names, panel.missing.sum(axis=0).tolist(), strict=True)),
+            "untradable_bars": dict(zip(names, (~panel.tradable).sum(axis=0).tolist(), strict=True)),
+            "settlements": {names[leg]: int((tables["funding"]["leg"] == leg).sum()) for leg in panel.settlements},
+            "marks": {source: int((sources == source).sum()) for source in MARK_SOURCES},
+            "refused": {reason: int((refused == reason).sum()) for reason in REASONS if (refused == reason).any()},
+        },
+        "flags": flags,
+    }
+
+

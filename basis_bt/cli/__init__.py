@@ -1,0 +1,1 @@
+"""The ``basis-bt`` command: one verb a file, loaded when it is called."""

@@ -1,0 +1,136 @@
+"""``basis-bt``: finds the verb, runs it, and turns every known error into one message and an exit code."""
+
+import difflib
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+#: verb -> module:attribute, and its line in ``basis-bt --help``
+VERBS: dict[str, tuple[str, str]] = {
+    "run": ("basis_bt.cli.run:command", "Run one backtest from a configuration and keep it in a run folder."),
+    "ls": ("basis_bt.cli.ls:command", "List the runs in a folder."),
+    "show": ("basis_bt.cli.show:command", "Show the numbers of one run, and its first fills, events or trades."),
+    "sql": ("basis_bt.cli.sql:command", "Answer one SELECT over all runs."),
+    "report": ("basis_bt.cli.report:command", "Write the report of one run, with charts."),
+    "diff": ("basis_bt.cli.diff:command", "Show where two runs differ."),
+    "explain": ("basis_bt.cli.explain:command", "Take a funding settlement apart, down to the files behind it."),
+    "data": ("basis_bt.cli.data:command", "Fetch, inspect and check market data."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its verbs by name and imports one only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every verb, in the order of the table."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb's command, imported now; None for a word that is no verb."""
+        if cmd_name not in VERBS:
+            return None
+        module, _, attribute = VERBS[cmd_name][0].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it, with the nearest verbs named for an unknown one."""
+        if args and not args[0].startswith("-") and args[0] not in VERBS:
+            near = difflib.get_close_matches(args[0], VERBS, n=2, cutoff=0.5)
+            hint = f"Did you mean {' or '.join(near)}?" if near else f"Verbs: {', '.join(VERBS)}."
+            ctx.fail(f"No such verb {args[0]!r}. {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of verbs, from the table alone."""
+        with formatter.section("Verbs"):
+            formatter.write_dl([(verb, text) for verb, (_, text) in VERBS.items()])
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if not value or ctx.resilient_parsing:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        click.echo(f"basis-bt {version('basis_bt')}")
+    except PackageNotFoundError:
+        click.echo("basis-bt (not installed as a package)")
+    ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
+              help="Show the version and exit.")  # fmt: skip
+def main() -> None:
+    """Backtests of crypto carry: spot, perpetuals, funding, and the books behind every number."""
+
+
+def entry(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, 1 for a failed run, 2 for usage, 130 when interrupted."""
+    _print_anything()
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _invoke(arguments)
+        sys.stdout.flush()
+        return code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        return _leave_pipe()
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            return _leave_pipe()
+        path = f" ({error.filename})" if error.filename else ""
+        click.echo(f"{type(error).__name__}: {error.strerror or error}{path}", err=True)
+        return 1
+    except Exception as error:
+        from basis_bt.core.errors import BasisBtError
+
+        if not isinstance(error, BasisBtError):
+            raise
+        click.echo(f"{type(error).__name__}: {error}", err=True)
+        return error.exit_code
+
+
+def _invoke(arguments: list[str]) -> int:
+    # not main.main(): that one would turn interrupts and closed pipes into its own exits
+    try:
+        with main.make_context("basis-bt", arguments) as context:
+            result: Any = main.invoke(context)
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    return result if isinstance(result, int) and not isinstance(result, bool) else 0
+
+
+def _print_anything() -> None:
+    """Let a terminal that lacks a character show '?' for it."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def _leave_pipe() -> int:
+    """The reader of our output left: end quietly, also when Python flushes at exit."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(devnull, sys.stdout.fileno())
+    except (OSError, ValueError):
+        pass
+    finally:
+        os.close(devnull)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(entry())

@@ -1,0 +1,221 @@
+"""What a user may say of a run: one frozen dataclass a section, with the defaults and checks of each value."""
+
+import math
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from basis_bt.core.instruments import KINDS, STRICT, Combo, Instrument
+from basis_bt.core.units import US_PER_DAY, US_PER_HOUR, hours_to_us, parse_hours, parse_instant
+
+Duration = float | str
+PerLeg = float | dict[str, float]
+
+
+def _check_range(name: str, value: float | None, low: float, high: float = math.inf, *, above: bool = False) -> None:
+    if value is None:
+        return
+    if not math.isfinite(value) or value < low or value > high or (above and value == low):
+        bound = f"above {low:g}" if above else f"at least {low:g}"
+        upper = "" if high == math.inf else f" and at most {high:g}"
+        raise ValueError(f"{name} must be {bound}{upper}, found {value!r}")
+
+
+def _check_hours(**durations: Duration | None) -> None:
+    for name, value in durations.items():
+        if value is not None:
+            try:
+                parse_hours(value)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """Which market folder, which span ``[start, end)``, which bar step (1m to 1d)."""
+
+    __pydantic_config__ = STRICT
+
+    root: str
+    start: str | datetime
+    end: str | datetime
+    bar: Duration = "1h"
+
+    def __post_init__(self) -> None:
+        start, end = parse_instant(self.start), parse_instant(self.end)
+        if start >= end:
+            raise ValueError(f"start must be before end, found {start.isoformat()} and {end.isoformat()}")
+        _check_hours(bar=self.bar)
+        if not US_PER_HOUR // 60 <= self.bar_us <= US_PER_DAY or US_PER_DAY % self.bar_us:
+            raise ValueError(f"bar must divide a day and be between 1m and 1d, found {self.bar!r}")
+
+    @property
+    def bar_us(self) -> int:
+        """Bar step in microseconds."""
+        return hours_to_us(parse_hours(self.bar))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalSpec:
+    """A built-in signal by name, or ``name = "sql"`` with a Polars SQL expression over the aligned frame."""
+
+    __pydantic_config__ = STRICT
+
+    name: str
+    hours: Duration | None = None
+    sql: str | None = None
+    warmup_hours: Duration = 0.0
+
+    def __post_init__(self) -> None:
+        _check_hours(hours=self.hours, warmup_hours=self.warmup_hours)
+        if (self.name == "sql") != (self.sql is not None):
+            raise ValueError('a signal of your own has both name = "sql" and sql = "..."')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """Threshold rule: in at ``signal >= entry``, out at ``signal <= exit``; mirrored for the reverse direction."""
+
+    __pydantic_config__ = STRICT
+
+    entry: float
+    exit: float
+    reverse: bool = False
+    min_hold_hours: Duration = 0.0
+    max_hold_hours: Duration | None = None
+    cooldown_hours: Duration = 0.0
+    stop_loss_pct: float | None = None
+    max_basis_bps: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("entry", "exit"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} must be finite, found {getattr(self, name)!r}")
+        if self.entry <= self.exit:
+            raise ValueError(f"entry must be above exit, found entry = {self.entry:g} and exit = {self.exit:g}")
+        if self.reverse and self.entry <= 0:
+            raise ValueError(f"with reverse, entry must be above 0, found entry = {self.entry:g}")
+        _check_hours(
+            min_hold_hours=self.min_hold_hours, max_hold_hours=self.max_hold_hours, cooldown_hours=self.cooldown_hours
+        )
+        if self.max_hold_hours is not None and parse_hours(self.max_hold_hours) < parse_hours(self.min_hold_hours):
+            raise ValueError(
+                f"max_hold_hours must not be under min_hold_hours, found {self.max_hold_hours} and {self.min_hold_hours}"
+            )
+        _check_range("stop_loss_pct", self.stop_loss_pct, 0.0, 100.0, above=True)
+        _check_range("max_basis_bps", self.max_basis_bps, 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """Capital, the share of equity an entry uses, and the leverage of margined legs.
+
+    ``lots``: ``"venue"`` takes lots and minimum notionals from the rulebook, ``"none"`` trades any quantity.
+    """
+
+    __pydantic_config__ = STRICT
+
+    capital_usd: float = 1_000_000.0
+    allocation: float = 0.9
+    leverage: float = 3.0
+    compounding: bool = True
+    lots: Literal["venue", "none"] = "venue"
+
+    def __post_init__(self) -> None:
+        _check_range("capital_usd", self.capital_usd, 0.0, above=True)
+        _check_range("allocation", self.allocation, 0.0, 1.0, above=True)
+        _check_range("leverage", self.leverage, 0.0, 150.0, above=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """What a fill costs. Values by leg are a number, or a table by kind (``spot``, ``perp``) or by instrument.
+
+    ``bucket_usd`` with ``bucket_bps`` is one table for all; ``bucket_table`` names a parquet file with columns ``day``,
+    ``pair``, ``size_usd``, ``cost_bps``, and ``bucket_pairs`` says which pair of it serves which instrument.
+    Fees default to the base tier of the venue; a negative fee is a rebate.
+    """
+
+    __pydantic_config__ = STRICT
+
+    half_spread_bps: PerLeg = 0.0
+    taker_fee_bps: PerLeg | None = None
+    maker_fee_bps: PerLeg | None = None
+    liquidity: Literal["taker", "maker"] = "taker"
+    spot_fee_in: Literal["quote", "base"] = "quote"
+    bucket_usd: list[float] = field(default_factory=list)
+    bucket_bps: list[float] = field(default_factory=list)
+    bucket_table: str | None = None
+    bucket_pairs: dict[str, str] = field(default_factory=dict)
+    impact_coef_bps: PerLeg = 0.0
+    impact_exponent: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check_per_leg("half_spread_bps", self.half_spread_bps, 0.0, 1_000.0)
+        _check_per_leg("taker_fee_bps", self.taker_fee_bps, 0.0, 500.0)
+        _check_per_leg("maker_fee_bps", self.maker_fee_bps, -5.0, 500.0)
+        _check_per_leg("impact_coef_bps", self.impact_coef_bps, 0.0, 1e6)
+        _check_range("impact_exponent", self.impact_exponent, 0.0, 2.0, above=True)
+        if len(self.bucket_usd) != len(self.bucket_bps):
+            raise ValueError(
+                f"bucket_usd and bucket_bps must be equally long, found {len(self.bucket_usd)} and {len(self.bucket_bps)}"
+            )
+        for edge in self.bucket_usd:
+            _check_range("bucket_usd", edge, 0.0, above=True)
+        for bps in self.bucket_bps:
+            _check_range("bucket_bps", bps, 0.0, 5_000.0)
+        if any(low >= high for low, high in zip(self.bucket_usd, self.bucket_usd[1:], strict=False)):
+            raise ValueError(f"bucket_usd must increase, found {self.bucket_usd}")
+        if self.bucket_table is not None and self.bucket_usd:
+            raise ValueError("give either bucket_table or bucket_usd with bucket_bps, not both")
+        if (self.bucket_table is None) != (not self.bucket_pairs):
+            raise ValueError("bucket_table and bucket_pairs go together")
+
+
+def _check_per_leg(name: str, value: PerLeg | None, low: float, high: float) -> None:
+    if not isinstance(value, dict):
+        _check_range(name, value, low, high)
+        return
+    for key, number in value.items():
+        if key not in KINDS:
+            Instrument.parse(key)
+        _check_range(f"{name}.{key}", number, low, high)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fills:
+    """How orders become fills: all of them do (``certain``), ``latency`` after the decision."""
+
+    __pydantic_config__ = STRICT
+
+    model: Literal["certain"] = "certain"
+    latency: Duration = 0.0
+
+    def __post_init__(self) -> None:
+        _check_hours(latency=self.latency)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wallets:
+    """Where cash is held: one wallet for all venues (``pooled``)."""
+
+    __pydantic_config__ = STRICT
+
+    mode: Literal["pooled"] = "pooled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything a run is made of."""
+
+    __pydantic_config__ = STRICT
+
+    name: str = "run"
+    data: Data
+    combo: Combo
+    signal: SignalSpec
+    rule: Rule
+    size: Size = field(default_factory=Size)
+    costs: Costs = field(default_factory=Costs)
+    fills: Fills = field(default_factory=Fills)
+    wallets: Wallets = field(default_factory=Wallets)

@@ -1,0 +1,112 @@
+"""Bars of any file step on one grid: resampled when coarser, refused when finer, never filled."""
+
+import numpy as np
+import polars as pl
+
+from basis_bt.core.errors import DataError
+from basis_bt.core.units import US_PER_HOUR
+from basis_bt.market.files import Series
+from basis_bt.market.schemas import TS
+
+FIELDS = ("open", "high", "low", "close", "volume")
+
+
+def file_step_us(series: Series) -> int | None:
+    """The step of a bar file in microseconds, its smallest distance of stamps; None with under two rows.
+
+    Raises
+    ------
+    DataError
+        If the stamps are not multiples of the step since the epoch: the bars are on another clock than the grid.
+    """
+    ts_us = series.frame["ts"].to_physical()
+    if len(ts_us) < 2:
+        return None
+    step = int(ts_us.diff().min())  # type: ignore[arg-type]
+    off = (ts_us % step) != 0
+    if off.any():
+        row = int(off.arg_max() or 0)
+        raise DataError(
+            f"bars of {step / US_PER_HOUR:g} h must open at multiples of their step (UTC) ({int(off.sum())} rows)",
+            where={"file": series.path, "column": "ts", "row": row, "ts": series.frame["ts"][row].isoformat()},
+            fix="the file is on another clock than the grid; shift it to the bar open in UTC or use finer bars",
+        )
+    return step
+
+
+def resample(series: Series, *, bar_us: int) -> pl.DataFrame:
+    """Bars of the step ``bar_us``: columns ``ts``, ``open`` (null if the first small bar is missing), ``high``, ``low``,
+    ``close``, ``volume`` (null where the file has none).
+
+    Raises
+    ------
+    DataError
+        If the step asked for is finer than the file's, or no multiple of it.
+    """
+    step = file_step_us(series)
+    frame = series.frame
+    if "volume" not in frame.columns:
+        frame = frame.with_columns(volume=pl.lit(None, dtype=pl.Float64))
+    if step is None or step == bar_us:
+        return frame.select("ts", *FIELDS)
+    if bar_us % step:
+        finer = bar_us < step
+        raise DataError(
+            f"bars of {bar_us / US_PER_HOUR:g} h cannot be made of a file with bars of {step / US_PER_HOUR:g} h",
+            where={"file": series.path},
+            fix=f"ask for {step / US_PER_HOUR:g} h or more" if finer else "ask for a multiple of the file's step",
+        )
+    stamp = (pl.col("ts").to_physical() // bar_us * bar_us).cast(TS)
+    return (
+        frame.lazy()
+        .with_columns(stamp=stamp)
+        .group_by("stamp", maintain_order=True)
+        .agg(
+            pl.when(pl.col("ts").first() == pl.col("stamp").first()).then(pl.col("open").first()).alias("open"),
+            pl.col("high").max(),
+            pl.col("low").min(),
+            pl.col("close").last(),
+            pl.col("volume").sum(),
+        )
+        .rename({"stamp": "ts"})
+        .select("ts", *FIELDS)
+        .collect()
+    )
+
+
+def grid_span(bars: list[Series], *, start_us: int, end_us: int, bar_us: int) -> tuple[int, int]:
+    """First stamp and number of stamps of a run: in ``[start, end)``, every leg begun and none ended.
+
+    Raises
+    ------
+    DataError
+        If no stamp is left, showing the span asked for and the span of each leg.
+    """
+    first = max(start_us, *(series.first_us for series in bars))
+    first = -(-first // bar_us) * bar_us
+    last = min(end_us - 1, *(series.last_us for series in bars)) // bar_us * bar_us
+    n_bars = (last - first) // bar_us + 1
+    if n_bars < 1:
+        spans = "; ".join(f"{s.instrument} {_day(s.first_us)} to {_day(s.last_us)}" for s in bars)
+        raise DataError(
+            f"no bar is common to all legs between {_day(start_us)} and {_day(end_us)}",
+            where={"legs": spans},
+            fix="choose start and end inside the spans of all legs",
+        )
+    return first, n_bars
+
+
+def align(bars: list[pl.DataFrame], *, first_us: int, n_rows: int, bar_us: int) -> pl.DataFrame:
+    """All legs on the stamps ``first + k * bar``: columns ``ts`` and ``open_i`` to ``volume_i``, null where there is no bar."""
+    stamps = pl.Series("ts", np.arange(n_rows, dtype=np.int64) * bar_us + first_us).cast(TS)
+    frame = pl.DataFrame([stamps]).lazy()
+    for leg, leg_bars in enumerate(bars):
+        renamed = leg_bars.lazy().rename({field: f"{field}_{leg}" for field in FIELDS})
+        frame = frame.join(renamed, on="ts", how="left", maintain_order="left")
+    return frame.collect()
+
+
+def _day(us: int) -> str:
+    from basis_bt.core.units import from_us
+
+    return from_us(us).strftime("%Y-%m-%dT%H:%MZ")

@@ -1,0 +1,177 @@
+"""The one door from frames to arrays: what a run knows of the market, read-only and C-contiguous."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from basis_bt.core.errors import DataError
+from basis_bt.core.instruments import Combo, Instrument
+from basis_bt.core.models import Data
+from basis_bt.core.units import US_PER_HOUR, bars_up, hours_to_us, parse_instant, to_us
+from basis_bt.frames.align import align, grid_span, resample
+from basis_bt.frames.settlements import Settlements, funding_by_row, settlements, trailing_funding
+from basis_bt.market.files import Series, last_row_before, read_series
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """Bars of all legs on one grid, with the settlements of the perps.
+
+    Arrays have one row a bar and one column a leg; all are float64 but the masks, read-only and C-contiguous.
+
+    ``open_price`` is the last close where a leg cannot be traded (the price an order would be decided on), and
+    ``close_price`` the last close where the bar is missing; ``tradable`` and ``missing`` say where.
+    ``volume_before`` is the volume of the last bar closed before the row that had any. ``frame`` is the aligned frame that
+    signals see, nulls left as they are, beginning ``n_warmup`` rows before the first bar.
+    """
+
+    instruments: list[Instrument]
+    bar_us: int
+    ts_us: np.ndarray
+    open_price: np.ndarray
+    close_price: np.ndarray
+    volume_before: np.ndarray
+    tradable: np.ndarray
+    missing: np.ndarray
+    settlements: dict[int, Settlements]
+    frame: pl.DataFrame
+    n_warmup: int
+    series: list[Series]
+
+    @property
+    def n_bars(self) -> int:
+        """Number of bars of the run."""
+        return len(self.ts_us)
+
+    @property
+    def bar_hours(self) -> float:
+        """Bar step in hours."""
+        return self.bar_us / US_PER_HOUR
+
+
+def funding_column(leg: int, hours: float) -> str:
+    """Name of the column with the funding of a leg summed over a trailing window, in the frame that signals see."""
+    return f"funding_{hours:g}h_{leg}"
+
+
+def load_panel(
+    data: Data, combo: Combo, *, warmup_hours: float = 0.0, funding_windows_hours: Sequence[float] = ()
+) -> Panel:
+    """Read, check and align what a run needs.
+
+    Parameters
+    ----------
+    data, combo : the market folder, span and step; the legs
+    warmup_hours : how far before ``start`` bars are read for the signal
+    funding_windows_hours : trailing windows whose funding sums become columns ``funding_{hours}h_{leg}``
+
+    Raises
+    ------
+    DataError
+        If a file is missing, unreadable or fails a check, or no bar is common to all legs.
+    """
+    root, bar_us = Path(data.root), data.bar_us
+    start_us, end_us = to_us(parse_instant(data.start)), to_us(parse_instant(data.end))
+    n_warmup = bars_up(warmup_hours, bar_us=bar_us) + 1
+    read_from = start_us // bar_us * bar_us - n_warmup * bar_us
+    read_to = -(-end_us // bar_us) * bar_us
+    bars = [read_series(root, leg, leg.kind, start_us=read_from, end_us=read_to) for leg in combo.instruments]
+    first_us, n_bars = grid_span(bars, start_us=start_us, end_us=end_us, bar_us=bar_us)
+    frame = align(
+        [resample(series, bar_us=bar_us) for series in bars],
+        first_us=first_us - n_warmup * bar_us,
+        n_rows=n_bars + n_warmup,
+        bar_us=bar_us,
+    )
+    row_end_us = frame["ts"].to_physical().to_numpy() + bar_us
+    begun_us = max(series.first_us for series in bars)
+    added = [pl.Series("history_hours", np.maximum(row_end_us - begun_us, 0) / US_PER_HOUR)]
+    all_series, paid = list(bars), {}
+    longest_us = max((hours_to_us(hours) for hours in funding_windows_hours), default=0)
+    for leg, instrument in enumerate(combo.instruments):
+        if not instrument.is_perp:
+            continue
+        funding = read_series(
+            root, instrument, "funding", start_us=first_us - max(longest_us, bar_us) - bar_us, end_us=read_to
+        )
+        if funding.frame.is_empty():
+            raise DataError(
+                f"no funding settlement of {instrument} within the run",
+                where={"file": funding.path, "start": data.start, "end": data.end},
+                fix="choose a span that the funding file covers",
+            )
+        marks = None
+        if (root / instrument.path("mark")).is_file():
+            marks = read_series(root, instrument, "mark", start_us=read_from, end_us=read_to)
+            all_series.append(marks)
+        all_series.append(funding)
+        paid[leg] = settlements(funding, bars[leg], marks, bar_us=bar_us)
+        added.append(pl.Series(f"funding_rate_{leg}", funding_by_row(paid[leg], row_end_us=row_end_us), nan_to_null=True))
+        begins = min(bars[leg].first_us, paid[leg].first_us)
+        for hours in funding_windows_hours:
+            window_us = hours_to_us(hours)
+            sums = trailing_funding(paid[leg], at_us=row_end_us, window_us=window_us)
+            sums[row_end_us - window_us < begins] = np.nan
+            added.append(pl.Series(funding_column(leg, hours), sums, nan_to_null=True))
+    return _panel(combo, bars, frame.with_columns(added), all_series, paid, n_warmup=n_warmup, bar_us=bar_us)
+
+
+def _panel(
+    combo: Combo,
+    bars: list[Series],
+    frame: pl.DataFrame,
+    series: list[Series],
+    paid: dict[int, Settlements],
+    *,
+    n_warmup: int,
+    bar_us: int,
+) -> Panel:
+    legs = range(len(bars))
+    opens, closes = _stack(frame, "open", legs), _stack(frame, "close", legs)
+    missing = np.isnan(closes[n_warmup:])
+    first_us = int(frame["ts"].to_physical()[n_warmup])
+    for leg in legs:
+        if np.isnan(closes[: n_warmup + 1, leg]).all():
+            before = last_row_before(bars[leg], before_us=first_us)
+            closes[0, leg] = before["close"][0] if before.height else np.nan
+    last_close = _carried(closes)
+    tradable = ~np.isnan(opens[n_warmup:])
+    arrival = np.where(tradable, opens[n_warmup:], last_close[n_warmup - 1 : -1])
+    volume = _stack(frame, "volume", legs)
+    volume_before = _carried(np.where(volume > 0, volume, np.nan))[n_warmup - 1 : -1]
+    ts_us = frame["ts"].to_physical().to_numpy()[n_warmup:]
+    return Panel(
+        instruments=combo.instruments,
+        bar_us=bar_us,
+        ts_us=_read_only(ts_us),
+        open_price=_read_only(arrival),
+        close_price=_read_only(last_close[n_warmup:]),
+        volume_before=_read_only(volume_before),
+        tradable=_read_only(tradable),
+        missing=_read_only(missing),
+        settlements=paid,
+        frame=frame,
+        n_warmup=n_warmup,
+        series=series,
+    )
+
+
+def _stack(frame: pl.DataFrame, field: str, legs: range) -> np.ndarray:
+    """One field of all legs as an array of rows and legs, NaN where it is null."""
+    columns = [frame[f"{field}_{leg}"].cast(pl.Float64).fill_null(float("nan")).to_numpy() for leg in legs]
+    return np.ascontiguousarray(np.column_stack(columns))
+
+
+def _carried(values: np.ndarray) -> np.ndarray:
+    """Each column with NaN replaced by the last value above it."""
+    rows = np.where(np.isnan(values), 0, np.arange(len(values))[:, None])
+    return np.take_along_axis(values, np.maximum.accumulate(rows, axis=0), axis=0)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    out = np.array(array, order="C", copy=True)
+    out.flags.writeable = False
+    return out

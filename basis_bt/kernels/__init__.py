@@ -1,0 +1,1 @@
+"""Compiled rules: pure functions of arrays and scalars. Imports numpy, numba and itself only."""

@@ -1,0 +1,140 @@
+"""Metrics of one trial (SPEC 7 and 9), over its recorded rows; NaN stands for null."""
+
+import math
+from typing import NamedTuple
+
+from basis_bt.kernels._jit import kernel
+from basis_bt.kernels.books import gross_notional_usd
+from basis_bt.kernels.structs import BASIS, BUCKET, DELAY, DELTA, FEES, FUNDING, IMPACT, SPREAD
+
+HOURS_PER_YEAR = 8760.0
+
+
+class Metrics(NamedTuple):
+    """Ratios are fractions, rates simple annual ones, amounts USD, durations hours."""
+
+    total_return: float
+    cagr: float
+    ann_vol: float
+    sharpe: float
+    sortino: float
+    calmar: float
+    max_drawdown: float
+    max_drawdown_hours: float
+    n_trades: int
+    win_rate: float
+    avg_hold_hours: float
+    time_in_market: float
+    turnover: float
+    funding_usd: float
+    basis_usd: float
+    delta_usd: float
+    fees_usd: float
+    slippage_usd: float
+    pnl_usd: float
+    end_equity_usd: float
+    n_refused: int
+    apr_on_capital: float
+    apr_on_notional: float
+
+
+@kernel
+def return_moments(equity_usd, stale, capital_usd):
+    """Mean, sample deviation (NaN under two returns) and downside deviation of the returns of fresh rows."""
+    n, total, last = 0, 0.0, capital_usd
+    for t in range(len(equity_usd)):
+        if not stale[t]:
+            total += equity_usd[t] / last - 1.0
+            last = equity_usd[t]
+            n += 1
+    if n < 2:
+        return math.nan, math.nan, math.nan
+    mean = total / n
+    squares, downside, last = 0.0, 0.0, capital_usd
+    for t in range(len(equity_usd)):
+        if not stale[t]:
+            value = equity_usd[t] / last - 1.0
+            squares += (value - mean) ** 2
+            downside += min(value, 0.0) ** 2
+            last = equity_usd[t]
+    return mean, math.sqrt(squares / (n - 1)), math.sqrt(downside / n)
+
+
+@kernel
+def drawdowns(equity_usd, stale, capital_usd):
+    """Largest fall from a peak as a fraction of it, and the longest time under a peak in bars."""
+    peak, peak_bar, deepest, longest, under = capital_usd, -1, 0.0, 0, False
+    for t in range(len(equity_usd)):
+        if stale[t]:
+            continue
+        if equity_usd[t] >= peak:
+            if under:
+                longest = max(longest, t - peak_bar)
+            peak, peak_bar, under = equity_usd[t], t, False
+        else:
+            under = True
+            deepest = max(deepest, 1.0 - equity_usd[t] / peak)
+            longest = max(longest, t - peak_bar)
+    return deepest, longest
+
+
+@kernel
+def ratio_or_null(numerator, denominator):
+    """The quotient, or NaN where there is nothing to divide by."""
+    return numerator / denominator if denominator > 0.0 else math.nan
+
+
+@kernel
+def trial_metrics(rows, totals, close_price, capital_usd, bar_hours):
+    """All metrics of a recorded trial."""
+    n_bars, n_legs = close_price.shape
+    years = n_bars * bar_hours / HOURS_PER_YEAR
+    per_year = math.sqrt(HOURS_PER_YEAR / bar_hours)
+    end = rows.equity_usd[n_bars - 1]
+    pnl = end - capital_usd
+    mean, deviation, downside = return_moments(rows.equity_usd, rows.stale, capital_usd)
+    deepest, longest = drawdowns(rows.equity_usd, rows.stale, capital_usd)
+    cagr = (end / capital_usd) ** (1.0 / years) - 1.0 if end > 0.0 else -1.0
+
+    held, notional = 0, 0.0
+    for t in range(n_bars):
+        if rows.direction[t] != 0:
+            held += 1
+            notional += gross_notional_usd(rows.position_base[t], close_price[t])
+    closed, won, held_bars = 0, 0, 0
+    for k in range(totals.n_trades):
+        if rows.trade_bars[k, 1] >= 0:
+            closed += 1
+            won += rows.trade_values[k, 1] > 0.0
+            held_bars += rows.trade_bars[k, 1] - rows.trade_bars[k, 0]
+    sums = [0.0] * 8
+    for leg in range(n_legs):
+        for book in range(8):
+            sums[book] += rows.books[n_bars - 1, leg, book]
+    mean_notional = notional / held if held > 0 else 0.0
+    held_years = held * bar_hours / HOURS_PER_YEAR
+    return Metrics(
+        pnl / capital_usd,
+        cagr,
+        deviation * per_year,
+        ratio_or_null(mean, deviation) * per_year,
+        ratio_or_null(mean, downside) * per_year,
+        ratio_or_null(cagr, deepest),
+        deepest,
+        longest * bar_hours,
+        totals.n_trades,
+        ratio_or_null(float(won), float(closed)),
+        ratio_or_null(held_bars * bar_hours, float(closed)),
+        held / n_bars,
+        totals.turnover_usd / capital_usd,
+        sums[FUNDING],
+        sums[BASIS],
+        sums[DELTA],
+        sums[FEES],
+        sums[SPREAD] + sums[BUCKET] + sums[IMPACT] + sums[DELAY],
+        pnl,
+        end,
+        totals.n_refused,
+        pnl / capital_usd / years,
+        ratio_or_null(pnl, mean_notional * held_years),
+    )

@@ -1,0 +1,43 @@
+"""How much of a combo an entry trades (SPEC 3)."""
+
+import math
+
+from basis_bt.kernels._jit import kernel
+
+
+@kernel
+def floor_to_lot(quantity, lot):
+    """Largest multiple of the lot that is not above the quantity; a quotient within 1e-9 of a whole lot is that lot."""
+    if lot <= 0.0:
+        return quantity
+    units = quantity / lot
+    whole = math.floor(units)
+    if whole + 1.0 - units < 1e-9:
+        whole += 1.0
+    return whole * lot
+
+
+@kernel
+def capital_per_combo_usd(ratio, price, margin_weight):
+    """Capital that one unit of combo ties up: the sum of |ratio| * price, margined legs divided by the leverage."""
+    total = 0.0
+    for leg in range(len(ratio)):
+        total += abs(ratio[leg]) * price[leg] * margin_weight[leg]
+    return total
+
+
+@kernel
+def combo_quantity(equity_usd, ratio, price, margin_weight, size):
+    """Units of combo for an entry, floored to the lot; 0 without capital."""
+    if equity_usd <= 0.0:
+        return 0.0
+    return floor_to_lot(size.allocation * equity_usd / capital_per_combo_usd(ratio, price, margin_weight), size.lot)
+
+
+@kernel
+def meets_minimums(quantity, ratio, price, min_notional_usd):
+    """Whether each leg of an entry is worth at least the venue's minimum."""
+    for leg in range(len(ratio)):
+        if quantity * abs(ratio[leg]) * price[leg] < min_notional_usd[leg]:
+            return False
+    return True

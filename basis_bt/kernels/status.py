@@ -1,0 +1,13 @@
+"""How a trial can end."""
+
+OK = 0
+PRICE_MISSING = 1
+VOLUME_MISSING = 2
+MARK_MISSING = 3
+
+SENTENCES = {
+    OK: "ok",
+    PRICE_MISSING: "a price is missing where the trial needs one",
+    VOLUME_MISSING: "impact needs the volume of a bar before the fill, and there is none",
+    MARK_MISSING: "a settlement has no mark price while a position is held",
+}

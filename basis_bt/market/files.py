@@ -1,0 +1,136 @@
+"""Reading series from a market folder: lazily, only the columns and the time range asked for."""
+
+import difflib
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from basis_bt.core.errors import DataError
+from basis_bt.core.instruments import Instrument
+from basis_bt.core.units import from_us
+from basis_bt.market.schemas import OPTIONAL, REQUIRED, TS, check_frame, check_schema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """One series read: its rows within the range asked for, and the span of its whole file (epoch microseconds)."""
+
+    instrument: Instrument
+    series: str
+    path: Path
+    frame: pl.DataFrame
+    first_us: int
+    last_us: int
+
+    def manifest_row(self) -> dict[str, Any]:
+        """Where the series came from, for manifests: path, hash of the bytes, rows used and their span."""
+        ts = self.frame["ts"]
+        return {
+            "instrument": str(self.instrument),
+            "series": self.series,
+            "path": str(self.path),
+            "sha256": file_hash(self.path),
+            "rows": self.frame.height,
+            "first": ts[0].isoformat() if len(ts) else None,
+            "last": ts[-1].isoformat() if len(ts) else None,
+        }
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of the bytes of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def series_path(root: Path, instrument: Instrument, series: str) -> Path:
+    """The file of a series; a DataError names the nearest existing ones where there is none."""
+    path = root / instrument.path(series)
+    if path.is_file():
+        return path
+    if not root.is_dir():
+        raise DataError("the market folder does not exist", where={"root": root}, fix="set data.root to a market folder")
+    existing = [str(file.relative_to(root)) for file in sorted(root.glob(f"{series}/*/*.parquet"))]
+    near = difflib.get_close_matches(instrument.path(series), existing, n=3, cutoff=0.4) or existing[:3]
+    raise DataError(
+        f"no {series} file for {instrument}",
+        where={"file": path},
+        fix=f"existing {series} files near it: {', '.join(near)}" if near else f"the folder has no {series} files",
+    )
+
+
+def read_series(
+    root: Path, instrument: Instrument, series: str, *, start_us: int | None = None, end_us: int | None = None
+) -> Series:
+    """The rows of a series with ``start <= ts < end``, checked, sorted by ``ts`` (microseconds, UTC).
+
+    Rows before ``start`` are not read, but for the last bar before it, which gives the price known at ``start``.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or unreadable, or fails a check of ``market/schemas.py``.
+    """
+    path = series_path(root, instrument, series)
+    try:
+        scan = pl.scan_parquet(path)
+        schema = scan.collect_schema()
+        check_schema(schema, series=series, path=path)
+        columns = [column for column in (*REQUIRED[series], *OPTIONAL[series]) if column in schema]
+        ts = pl.col("ts").dt.convert_time_zone("UTC").cast(TS)
+        first, last = scan.select(first=ts.first(), last=ts.last()).collect().row(0)
+        if first is None:
+            raise DataError("the file has no rows", where={"file": path}, fix="fetch the series again")
+        rows = scan.select(columns)
+        unit = schema["ts"]
+        bounds = []
+        if start_us is not None:
+            bounds.append(pl.col("ts") >= _literal(start_us, unit))
+        if end_us is not None:
+            bounds.append(pl.col("ts") < _literal(end_us, unit))
+        frame = (rows.filter(*bounds) if bounds else rows).with_columns(ts).collect()
+    except DataError:
+        raise
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _unreadable(path, error) from None
+    except BaseException as error:  # polars panics are no Exception
+        if type(error).__name__ != "PanicException":
+            raise
+        raise _unreadable(path, error) from None
+    if "known_at" in frame.columns:
+        frame = frame.with_columns(pl.col("known_at").dt.convert_time_zone("UTC").cast(TS))
+    frame = frame.with_columns(pl.col(column).cast(pl.Float64) for column in columns if column not in ("ts", "known_at"))
+    check_frame(frame, series=series, path=path)
+    return Series(
+        instrument=instrument, series=series, path=path, frame=frame, first_us=_us(first), last_us=_us(last)
+    )
+
+
+def last_row_before(series: Series, *, before_us: int) -> pl.DataFrame:
+    """The last row of the series' file before an instant: none, or one row, with the columns of its frame."""
+    scan = pl.scan_parquet(series.path)
+    literal = _literal(before_us, scan.collect_schema()["ts"])
+    row = scan.select(series.frame.columns).filter(pl.col("ts") < literal).tail(1).collect()
+    return row.with_columns(pl.col("ts").dt.convert_time_zone("UTC").cast(TS)).cast(dict(series.frame.schema))  # type: ignore[arg-type]
+
+
+def _us(instant: datetime) -> int:
+    from basis_bt.core.units import to_us
+
+    return to_us(instant)
+
+
+def _literal(us: int, dtype: Any) -> pl.Expr:
+    """An instant in the unit and zone of a column, so that the filter reaches the file's statistics."""
+    return pl.lit(from_us(us)).dt.convert_time_zone(dtype.time_zone).dt.cast_time_unit(dtype.time_unit)
+
+
+def _unreadable(path: Path, error: BaseException) -> DataError:
+    return DataError(
+        f"the file cannot be read as parquet: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+        where={"file": path},
+        fix="fetch or write the file again",
+    )

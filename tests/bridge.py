@@ -1,0 +1,149 @@
+"""Carries a random case of ``strategies.py`` through the files, frames and kernels of the package."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from basis_bt.backtest.parameters import market_struct
+from basis_bt.core.instruments import Combo, Leg
+from basis_bt.core.models import Data, SignalSpec
+from basis_bt.core.units import US_PER_DAY, US_PER_HOUR, bars_up, from_us
+from basis_bt.frames.panel import load_panel
+from basis_bt.kernels.metrics import trial_metrics
+from basis_bt.kernels.structs import ComboParams, CostParams, FillParams, RuleParams, SizeParams, recorded
+from basis_bt.kernels.trial import run_trial
+from basis_bt.signals import build_signal, evaluate
+
+
+def instant_column(values_us):
+    return pl.Series(values_us, dtype=pl.Int64).cast(pl.Datetime("us", "UTC"))
+
+
+def write_market(case, root: Path):
+    """Parquet files of a case below ``root``; returns the instruments of its legs."""
+    instruments = []
+    for index, leg in enumerate(case["legs"]):
+        venue, symbol = f"venue{index}", "BTC-USDT"
+        instruments.append(f"{leg['kind']}:{venue}:{symbol}")
+
+        def write(series, frame, venue=venue, symbol=symbol):
+            path = root / series / venue / f"{symbol}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            frame.write_parquet(path)
+
+        bars = list(zip(*leg["bars"], strict=True))
+        names = ("open", "high", "low", "close", "volume")
+        write(leg["kind"], pl.DataFrame({"ts": instant_column(bars[0])} | dict(zip(names, map(list, bars[1:]), strict=True))))
+        if leg["kind"] != "perp":
+            continue
+        if leg["mark_bars"]:
+            marks = list(zip(*leg["mark_bars"], strict=True))
+            write("mark", pl.DataFrame({"ts": instant_column(marks[0]), "open": list(marks[1]), "close": list(marks[2])}))
+        rows = leg["settlements"]
+        columns = {"ts": instant_column([row[0] for row in rows]), "rate": pl.Series([row[1] for row in rows], dtype=pl.Float64)}
+        if any(row[2] is not None for row in rows):
+            columns["mark_price"] = pl.Series([row[2] for row in rows], dtype=pl.Float64)
+        if any(row[3] is not None for row in rows):
+            columns["known_at"] = instant_column([row[3] for row in rows])
+        write("funding", pl.DataFrame(columns))
+    return instruments
+
+
+def bucket_arrays(costs, ts_us):
+    """Rectangular bucket tables of all legs, padded with edges beyond the last that are as flat as the rule says."""
+    n_edges = max(len(cost["bucket_usd"]) for cost in costs)
+    if n_edges == 0:
+        return np.zeros((len(costs), 0)), np.zeros((len(costs), 1, 0)), np.zeros(len(ts_us), dtype=np.int64)
+    days = sorted({day for cost in costs for day in cost.get("bucket_days") or []}) or [0]
+    edges, table = np.zeros((len(costs), n_edges)), np.zeros((len(costs), len(days), n_edges))
+    for leg, cost in enumerate(costs):
+        own = list(cost["bucket_usd"]) or [1.0]
+        edges[leg] = own + [own[-1] * 10.0**k for k in range(1, n_edges - len(own) + 1)]
+        for k, day in enumerate(days):
+            if not cost["bucket_usd"]:
+                bps = [0.0]
+            elif cost.get("bucket_days"):
+                bps = cost["bucket_bps"][max(sum(known <= day for known in cost["bucket_days"]) - 1, 0)]
+            else:
+                bps = cost["bucket_bps"]
+            table[leg, k] = list(bps) + [bps[-1]] * (n_edges - len(bps))
+    row = np.maximum(np.searchsorted(np.array(days) * US_PER_DAY, ts_us, side="right") - 1, 0)
+    return edges, table, row.astype(np.int64)
+
+
+def structs(case, ts_us):
+    """Kernel structs of the parameters of a case."""
+    legs, rule, size, costs = case["legs"], case["rule"], case["size"], case["costs"]
+
+    def bars(hours):
+        return bars_up(hours or 0.0, bar_us=case["bar_us"])
+
+    def off(value, instead):
+        return instead if value is None else value
+
+    combo = ComboParams(
+        ratio=np.array([leg["ratio"] for leg in legs]),
+        margin_weight=np.array([1.0 / size["leverage"] if leg["kind"] == "perp" else 1.0 for leg in legs]),
+        reference_leg=next((i for i, leg in enumerate(legs) if leg["kind"] == "spot"), 0),
+    )
+    rule_params = RuleParams(
+        entry=rule["entry"],
+        exit=rule["exit"],
+        reverse=rule["reverse"],
+        min_hold_bars=bars(rule["min_hold_hours"]),
+        max_hold_bars=-1 if rule["max_hold_hours"] is None else bars(rule["max_hold_hours"]),
+        cooldown_bars=bars(rule["cooldown_hours"]),
+        stop_loss_pct=off(rule["stop_loss_pct"], math.nan),
+        max_basis_bps=off(rule["max_basis_bps"], math.nan),
+    )
+    size_params = SizeParams(
+        capital_usd=size["capital_usd"],
+        allocation=size["allocation"],
+        compounding=size["compounding"],
+        lot=max(leg["lot"] / abs(leg["ratio"]) for leg in legs),
+        min_notional_usd=np.array([leg["min_notional_usd"] for leg in legs]),
+    )
+    edges, table, row = bucket_arrays(costs, ts_us)
+    in_base = [
+        cost["fee_bps"] / 1e4 if cost["fee_in_base"] and leg["kind"] == "spot" else 0.0
+        for cost, leg in zip(costs, legs, strict=True)
+    ]
+    cost_params = CostParams(
+        half_spread_bps=np.array([cost["half_spread_bps"] for cost in costs]),
+        fee_bps=np.array([cost["fee_bps"] for cost in costs]),
+        base_fee_frac=np.array(in_base),
+        bucket_usd=edges,
+        bucket_bps=table,
+        bucket_row=row,
+        impact_coef_bps=np.array([cost["impact_coef_bps"] for cost in costs]),
+        impact_exponent=costs[0]["impact_exponent"],
+    )
+    return combo, rule_params, size_params, cost_params, FillParams(latency_bars=bars(case["fills"]["latency_hours"]))
+
+
+def simulate(case, root: Path):
+    """Panel, market, recorded rows, totals and metrics of a case that goes through files."""
+    instruments = write_market(case, root)
+    legs = [Leg(instrument=name, ratio=leg["ratio"]) for name, leg in zip(instruments, case["legs"], strict=True)]
+    combo = Combo(legs=legs)
+    data = Data(
+        root=str(root), start=from_us(case["start_us"]), end=from_us(case["end_us"]), bar=case["bar_us"] / US_PER_HOUR
+    )
+    asked = case["signal"]
+    spec = SignalSpec(name=asked.get("name", "basis_bps"), hours=asked.get("hours"))
+    signal = build_signal(spec, combo, bar_us=data.bar_us)
+    panel = load_panel(
+        data, combo, warmup_hours=signal.warmup_hours, funding_windows_hours=signal.funding_windows_hours
+    )
+    values = evaluate(signal, panel)
+    if "values" in asked:
+        values = np.array([math.nan if value is None else value for value in asked["values"]])
+    basis = evaluate(build_signal(SignalSpec(name="basis_bps"), combo, bar_us=data.bar_us), panel)
+    market, _ = market_struct(panel, values, basis)
+    combo_p, rule_p, size_p, cost_p, fill_p = structs(case, panel.ts_us)
+    rows = recorded(n_bars=panel.n_bars, n_legs=len(legs), n_settlements=len(market.mark_price))
+    totals = run_trial(market, combo_p, rule_p, size_p, cost_p, fill_p, rows)
+    metrics = trial_metrics(rows, totals, panel.close_price, size_p.capital_usd, panel.bar_hours)
+    return panel, market, rows, totals, metrics

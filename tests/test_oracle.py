@@ -1,0 +1,79 @@
+"""Kernels, frames and signals against the scalar oracle, over random markets that go through files."""
+
+import math
+import tempfile
+from pathlib import Path
+
+import bridge
+import numpy as np
+import oracles
+import strategies
+from hypothesis import HealthCheck, assume, given, settings
+
+from basis_bt.kernels.status import OK, VOLUME_MISSING
+from basis_bt.kernels.structs import BOOKS, FILL_COLUMNS
+
+ORACLE_FILL = ("quantity", "position_change", "arrival", "reference", "fill", "delay", "spread", "bucket", "impact", "fee")
+# metrics that are in the oracle under the same name
+SAME_METRICS = (
+    "total_return", "cagr", "ann_vol", "sharpe", "sortino", "calmar", "max_drawdown", "max_drawdown_hours", "n_trades",
+    "win_rate", "avg_hold_hours", "time_in_market", "turnover", "n_refused", "apr_on_capital", "apr_on_notional",
+)  # fmt: skip
+
+
+def close(ours, theirs, *, rel):
+    ours, theirs = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
+    assert ours.shape == theirs.shape
+    assert (np.isnan(ours) == np.isnan(theirs)).all()
+    scale = np.maximum(np.abs(theirs), 1.0)
+    assert (np.isnan(ours) | (np.abs(ours - theirs) <= rel * scale)).all(), np.nanmax(np.abs(ours - theirs) / scale)
+
+
+def nan_for_none(values):
+    return [math.nan if value is None else value for value in values]
+
+
+def check_case(case, root):
+    try:
+        theirs = oracles.backtest(**case)
+    except ValueError as error:
+        assume("no bars" not in str(error))
+        raise
+    panel, market, rows, totals, metrics = bridge.simulate(case, root)
+    assert panel.ts_us.tolist() == theirs["ts_us"]
+    if totals.status == VOLUME_MISSING:
+        return
+    assert totals.status == OK
+    zscore = case["signal"].get("name") == "basis_zscore"
+    close(market.signal, nan_for_none(theirs["signal"]), rel=1e-6 if zscore else 0.0)
+    assert market.basis_bps.tolist() == nan_for_none(theirs["basis_bps"]) or np.isnan(market.basis_bps).any()
+
+    # powers and logarithms come from two libraries; without them every number is equal to the last bit
+    rel = 1e-12 if any(cost["bucket_usd"] or cost["impact_coef_bps"] for cost in case["costs"]) else 0.0
+    close(rows.equity_usd, theirs["equity"], rel=rel)
+    close(rows.cash_usd, theirs["cash"], rel=rel)
+    close(rows.position_base, theirs["position"], rel=rel)
+    assert rows.stale.tolist() == theirs["stale"]
+    assert rows.direction.tolist() == theirs["direction"]
+    books = [[[leg[book] for book in BOOKS] for leg in row] for row in theirs["books"]]
+    close(rows.books, books, rel=rel * 10)
+
+    assert totals.n_fills == len(theirs["fills"])
+    for k, fill in enumerate(theirs["fills"]):
+        row = rows.fill_index[k]
+        assert row[:3].tolist() == [fill["bar"], fill["leg"], fill["trade"]]
+        assert row[5:].tolist() == [fill["decision_bar"], fill["side"]]
+        close(rows.fill_values[k], [fill[name] for name in ORACLE_FILL], rel=rel)
+    assert len(FILL_COLUMNS) == len(ORACLE_FILL)
+    assert rows.settlement_position.tolist() == [row["position"] for row in theirs["funding"]]
+    assert market.funding_rate.tolist() == [row["rate"] for row in theirs["funding"]]
+    close(market.mark_price, nan_for_none(row["mark"] for row in theirs["funding"]), rel=0.0)
+    for name in SAME_METRICS:
+        close(getattr(metrics, name), nan_for_none([theirs["metrics"][name]])[0], rel=1e-12)
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(case=strategies.cases())
+def test_a_run_equals_the_scalar_oracle(case):
+    with tempfile.TemporaryDirectory() as folder:
+        check_case(case, Path(folder))
