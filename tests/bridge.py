@@ -123,6 +123,12 @@ def structs(case, ts_us):
     return combo, rule_params, size_params, cost_params, FillParams(latency_bars=bars(case["fills"]["latency_hours"]))
 
 
+def two_sided(case):
+    """Whether a combo has a long and a short leg, between which there is a basis."""
+    ratios = [leg["ratio"] for leg in case["legs"]]
+    return min(ratios) < 0 < max(ratios)
+
+
 def simulate(case, root: Path):
     """Panel, market, recorded rows, totals and metrics of a case that goes through files."""
     instruments = write_market(case, root)
@@ -132,7 +138,7 @@ def simulate(case, root: Path):
         root=str(root), start=from_us(case["start_us"]), end=from_us(case["end_us"]), bar=case["bar_us"] / US_PER_HOUR
     )
     asked = case["signal"]
-    spec = SignalSpec(name=asked.get("name", "basis_bps"), hours=asked.get("hours"))
+    spec = SignalSpec(name=asked.get("name", "sql"), hours=asked.get("hours"), sql=None if "name" in asked else "close_0")
     signal = build_signal(spec, combo, bar_us=data.bar_us)
     panel = load_panel(
         data, combo, warmup_hours=signal.warmup_hours, funding_windows_hours=signal.funding_windows_hours
@@ -140,7 +146,9 @@ def simulate(case, root: Path):
     values = evaluate(signal, panel)
     if "values" in asked:
         values = np.array([math.nan if value is None else value for value in asked["values"]])
-    basis = evaluate(build_signal(SignalSpec(name="basis_bps"), combo, bar_us=data.bar_us), panel)
+    basis = np.full(panel.n_bars, math.nan)
+    if two_sided(case):
+        basis = evaluate(build_signal(SignalSpec(name="basis_bps"), combo, bar_us=data.bar_us), panel)
     market, _ = market_struct(panel, values, basis)
     combo_p, rule_p, size_p, cost_p, fill_p = structs(case, panel.ts_us)
     rows = recorded(n_bars=panel.n_bars, n_legs=len(legs), n_settlements=len(market.mark_price))

@@ -34,6 +34,9 @@ def nan_for_none(values):
 
 
 def check_case(case, root):
+    for cost in case["costs"]:
+        cost["impact_exponent"] = case["costs"][0]["impact_exponent"]
+    assume(bridge.two_sided(case) or not case["signal"].get("name", "").startswith("basis"))
     try:
         theirs = oracles.backtest(**case)
     except ValueError as error:

@@ -348,6 +348,7 @@ def test_no_text_overlaps_in_the_figure():
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.texts]
     boxes += [axes.get_legend().get_window_extent() for axes in figure.axes if axes.get_legend()]
+    boxes.append(figure.axes[-1].xaxis.get_offset_text().get_window_extent())
     boxes += [axes._left_title.get_window_extent() for axes in figure.axes]
     page = figure.bbox
     for i, box in enumerate(boxes):

@@ -63,16 +63,16 @@ class Result:
 
     def report(self, folder: str | Path = ".") -> tuple[Path, Path]:
         """Write the tear sheet as ``report.png`` and ``report.html`` into a folder; returns both paths."""
-        from basis_bt.reports import write_report
+        from basis_bt.reports.tearsheet import write_report
 
         return write_report(self.manifest, self.tables, Path(folder))
 
     def __repr__(self) -> str:
-        from basis_bt.reports import summary_text
+        from basis_bt.reports.summary import summary_text
 
         return summary_text(self.manifest, self.tables)
 
     def _repr_html_(self) -> str:
-        from basis_bt.reports import summary_html
+        from basis_bt.reports.summary import summary_html
 
         return summary_html(self.manifest, self.tables)

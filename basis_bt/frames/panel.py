@@ -10,7 +10,7 @@ import polars as pl
 from basis_bt.core.errors import DataError
 from basis_bt.core.instruments import Combo, Instrument
 from basis_bt.core.models import Data
-from basis_bt.core.units import US_PER_HOUR, bars_up, hours_to_us, parse_instant, to_us
+from basis_bt.core.units import HOURS_PER_YEAR, US_PER_HOUR, bars_up, hours_to_us, parse_instant, to_us
 from basis_bt.frames.align import align, grid_span, resample
 from basis_bt.frames.settlements import Settlements, funding_by_row, settlements, trailing_funding
 from basis_bt.market.files import Series, last_row_before, read_series
@@ -53,8 +53,8 @@ class Panel:
 
 
 def funding_column(leg: int, hours: float) -> str:
-    """Name of the column with the funding of a leg summed over a trailing window, in the frame that signals see."""
-    return f"funding_{hours:g}h_{leg}"
+    """Name of the column with the annual rate of a leg's funding over a trailing window, in the frame signals see."""
+    return f"funding_apr_{hours:g}h_{leg}"
 
 
 def load_panel(
@@ -66,7 +66,7 @@ def load_panel(
     ----------
     data, combo : the market folder, span and step; the legs
     warmup_hours : how far before ``start`` bars are read for the signal
-    funding_windows_hours : trailing windows whose funding sums become columns ``funding_{hours}h_{leg}``
+    funding_windows_hours : trailing windows whose annual funding rates become columns ``funding_apr_{hours}h_{leg}``
 
     Raises
     ------
@@ -87,7 +87,7 @@ def load_panel(
         bar_us=bar_us,
     )
     row_end_us = frame["ts"].to_physical().to_numpy() + bar_us
-    begun_us = max(series.first_us for series in bars)
+    begun_us = -(-max(series.first_us for series in bars) // bar_us) * bar_us
     added = [pl.Series("history_hours", np.maximum(row_end_us - begun_us, 0) / US_PER_HOUR)]
     all_series, paid = list(bars), {}
     longest_us = max((hours_to_us(hours) for hours in funding_windows_hours), default=0)
@@ -113,9 +113,9 @@ def load_panel(
         begins = min(bars[leg].first_us, paid[leg].first_us)
         for hours in funding_windows_hours:
             window_us = hours_to_us(hours)
-            sums = trailing_funding(paid[leg], at_us=row_end_us, window_us=window_us)
-            sums[row_end_us - window_us < begins] = np.nan
-            added.append(pl.Series(funding_column(leg, hours), sums, nan_to_null=True))
+            apr = trailing_funding(paid[leg], at_us=row_end_us, window_us=window_us) * HOURS_PER_YEAR / hours
+            apr[row_end_us - window_us < begins] = np.nan
+            added.append(pl.Series(funding_column(leg, hours), apr, nan_to_null=True))
     return _panel(combo, bars, frame.with_columns(added), all_series, paid, n_warmup=n_warmup, bar_us=bar_us)
 
 

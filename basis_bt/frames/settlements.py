@@ -64,7 +64,7 @@ def settlements(funding: Series, trades: Series, marks: Series | None, *, bar_us
         interval_hours=hours,
         mark_price=price,
         mark_source=source,
-        first_us=funding.first_us,
+        first_us=int(snap(np.array([funding.first_us]), bar_us=bar_us)[0]),
     )
 
 

@@ -31,7 +31,7 @@ def net_share(direction, ratio, base_fee_frac):
 def fill_leg(bar, leg, position_change_base, arrival_price, market, costs, books, values):
     """Fill one leg at the open of a bar; writes its costs into books and values.
 
-    Returns the status, the change of cash in USD, and the notional at the fill price.
+    Returns the status, the notional at the fill price, and the fee that is charged in cash (0 if taken in base).
     """
     reference = market.open_price[bar, leg]
     if not (math.isfinite(reference) and math.isfinite(arrival_price)):
@@ -60,7 +60,4 @@ def fill_leg(bar, leg, position_change_base, arrival_price, market, costs, books
     values[0], values[1], values[2] = quantity, position_change_base, arrival_price
     values[3], values[4] = reference, price
     values[5], values[6], values[7], values[8], values[9] = delay_usd, spread_usd, bucket_usd, impact_usd, fee_usd
-    paid = -side * quantity * price
-    if base_fee == 0.0:
-        paid -= fee_usd
-    return OK, paid, quantity * price
+    return OK, quantity * price, (fee_usd if base_fee == 0.0 else 0.0)

@@ -133,13 +133,14 @@ def run_trial(market, combo, rule, size, costs, fills, out):
                     n_trades += 1
                     cash_before_entry = cash
                 for leg in range(n_legs):
-                    status, paid, notional = fill_leg(
+                    status, notional, fee = fill_leg(
                         bar, leg, change[leg], arrival[leg], market, costs, books, out.fill_values[n_fills]
                     )
                     if status != OK:
                         return Totals(status, bar, n_fills, n_events, n_trades, n_refused, turnover)
-                    cash += paid
-                    leg_cash[leg] += paid
+                    paid = -notional if change[leg] > 0.0 else notional
+                    cash = cash + paid - fee
+                    leg_cash[leg] += paid - fee
                     turnover += notional
                     row = out.fill_index[n_fills]
                     row[0], row[1], row[2], row[3] = bar, leg, n_trades, order_action

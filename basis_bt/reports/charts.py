@@ -65,7 +65,7 @@ def report_figure(manifest: Mapping[str, Any], tables: Mapping[str, pl.DataFrame
         figure = Figure(figsize=(11.0, 14.6), facecolor="white")
         grid = figure.add_gridspec(
             6, 1, height_ratios=(2.5, 1.0, 2.5, 1.5, 1.5, 1.5), hspace=0.36,
-            left=0.085, right=0.975, top=0.915, bottom=0.035,
+            left=0.085, right=0.975, top=0.907, bottom=0.035,
         )  # fmt: skip
         first = figure.add_subplot(grid[0])
         axes = [first] + [figure.add_subplot(grid[i], sharex=first) for i in range(1, 6)]
@@ -75,6 +75,9 @@ def report_figure(manifest: Mapping[str, Any], tables: Mapping[str, pl.DataFrame
         draw_basis(axes[3], manifest, tables)
         draw_funding(axes[4], manifest, tables)
         draw_signal(axes[5], manifest, tables)
+        for inner in axes[:-1]:
+            inner.xaxis.get_offset_text().set_visible(False)
+        figure.align_ylabels(axes)
         _draw_heading(figure, manifest, tables)
     return figure
 
@@ -94,7 +97,7 @@ def draw_equity(axes: Axes, manifest: Mapping[str, Any], tables: Mapping[str, pl
     equity = tables["equity"]
     _line(axes, equity["ts"], equity["equity_usd"], color=BLACK, linewidth=1.3)
     axes.axhline(capital_usd(manifest), color="#8a8a8a", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-    keys = [
+    keys: list[Any] = [
         Line2D([], [], color=BLACK, linewidth=1.3, label="equity"),
         Line2D([], [], color="#8a8a8a", linewidth=0.9, linestyle=(0, (4, 3)), label="initial capital"),
     ]
@@ -123,13 +126,12 @@ def draw_attribution(axes: Axes, manifest: Mapping[str, Any], tables: Mapping[st
     x = _dates(parts["ts"])[rows]
     above, below = np.zeros(len(rows)), np.zeros(len(rows))
     keys: list[Any] = []
-    single = {"step": "mid"} if len(rows) == 1 else {}
     for source, _ in SOURCES:
         values = _floats(parts[source])[rows]
         gain, loss = np.maximum(values, 0.0), np.minimum(values, 0.0)
         colour = SOURCE_COLOURS[source]
-        axes.fill_between(x, above, above + gain, color=colour, alpha=0.8, linewidth=0, **single)
-        axes.fill_between(x, below, below + loss, color=colour, alpha=0.8, linewidth=0, **single)
+        axes.fill_between(x, above, above + gain, color=colour, alpha=0.8, linewidth=0)
+        axes.fill_between(x, below, below + loss, color=colour, alpha=0.8, linewidth=0)
         above, below = above + gain, below + loss
         label = f"{source} {_signed_usd(float(values[-1]))}"
         keys.append(Patch(facecolor=colour, alpha=0.8, label=label))
@@ -265,7 +267,7 @@ def _shade_held(axes: Axes, manifest: Mapping[str, Any], equity: pl.DataFrame) -
     for direction, colour in HELD_COLOURS.items():
         ranges = [(x[begin], x[end - 1] + bar_days - x[begin]) for code, begin, end in found if code == direction]
         if ranges:
-            look = {"facecolor": colour, "alpha": 0.11, "linewidth": 0, "zorder": 0}
+            look: dict[str, Any] = {"facecolor": colour, "alpha": 0.11, "linewidth": 0, "zorder": 0}
             axes.broken_barh(ranges, (0, 1), transform=axes.get_xaxis_transform(), **look)
             keys.append(Patch(facecolor=colour, alpha=0.22, label=HELD_LABELS[direction]))
     return keys
@@ -297,23 +299,26 @@ def _finish(
     axes.margins(y=0.08)
     axes.set_title(title, parse_math=False)
     axes.set_ylabel(unit)
-    if keys:
-        axes.legend(
-            handles=keys, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(keys), borderaxespad=0.2,
-            handlelength=1.6, columnspacing=1.3, handletextpad=0.5,
-        )  # fmt: skip
+    if not keys:
+        return
+    look: dict[str, Any] = {"handlelength": 1.6, "columnspacing": 1.3, "handletextpad": 0.5}
+    if len(title) + sum(len(key.get_label()) + 5 for key in keys) <= 130:
+        look |= {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "ncols": len(keys), "borderaxespad": 0.2}
+    else:  # too long for the line of the title
+        look |= {"loc": "upper left", "ncols": 2, "frameon": True, "framealpha": 0.85, "edgecolor": "none"}
+    axes.legend(handles=keys, **look)
 
 
 def _say_if_empty(axes: Axes, drawn: bool, sentence: str) -> None:
     if not drawn:
-        look = {"ha": "center", "va": "center", "color": "#777777", "style": "italic"}
+        look: dict[str, Any] = {"ha": "center", "va": "center", "color": "#777777", "style": "italic"}
         axes.text(0.5, 0.5, sentence, transform=axes.transAxes, **look)
 
 
 def _draw_heading(figure: Figure, manifest: Mapping[str, Any], tables: Mapping[str, pl.DataFrame]) -> None:
     metrics = metrics_of(tables)
-    combo = "   ".join(leg_text(instrument, ratio) for instrument, ratio in legs_of(manifest))
-    key_numbers = "   ".join(
+    combo = " · ".join(leg_text(instrument, ratio) for instrument, ratio in legs_of(manifest))
+    key_numbers = " · ".join(
         (
             f"PnL {_signed_usd(metrics['pnl_usd'])} USD",
             f"APR on capital {percent(metrics['apr_on_capital'])}",
@@ -323,16 +328,16 @@ def _draw_heading(figure: Figure, manifest: Mapping[str, Any], tables: Mapping[s
         )
     )
     name = textwrap.shorten(str(manifest["name"]), 70, placeholder="…") or "run"
-    place = {"parse_math": False, "ha": "left", "va": "top"}
+    place: dict[str, Any] = {"parse_math": False, "ha": "left", "va": "top"}
     figure.text(0.03, 0.988, name, fontsize=17, fontweight="bold", **place)
     figure.text(0.03, 0.968, textwrap.shorten(combo, 125, placeholder=" …"), fontsize=10.5, color="#333333", **place)
     figure.text(0.03, 0.9555, span_text(manifest), fontsize=9.5, color="#666666", **place)
-    figure.text(0.975, 0.9555, key_numbers, fontsize=9.5, color="#333333", **{**place, "ha": "right"})
+    figure.text(0.03, 0.943, key_numbers, fontsize=9.5, color="#333333", **place)
 
 
 def _usd_tick(value: float, limits: tuple[float, float]) -> str:
     span = abs(limits[1] - limits[0])
-    return number(value, digits=0 if span >= 10 else 2)
+    return number(value, digits=0 if span >= 10 else 2).replace("-", "\N{MINUS SIGN}")
 
 
 def _signed_usd(value: float | None) -> str:

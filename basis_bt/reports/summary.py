@@ -5,7 +5,7 @@ A value that does not exist (null) is shown as "–", never as 0.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from html import escape
 from typing import Any
@@ -111,7 +111,7 @@ def attribution_rows(
 def metric_rows(tables: Mapping[str, DataFrame]) -> list[tuple[str, str]]:
     """Label and formatted value of each metric worth reading."""
     metrics = metrics_of(tables)
-    shown = {
+    shown: dict[str, Callable[[Any], str]] = {
         _FRACTION: percent,
         _RATIO: number,
         _HOURS: hours,
