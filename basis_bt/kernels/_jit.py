@@ -53,7 +53,7 @@ CACHE_FOLDER = _cache_folder()
 
 def is_compiled() -> bool:
     """Whether this version of the kernels has been compiled before, or needs no compiling."""
-    return bool(config.DISABLE_JIT) or next(CACHE_FOLDER.rglob("run_trial-*.nbc"), None) is not None
+    return bool(config.DISABLE_JIT) or next(CACHE_FOLDER.rglob("*run_trial-*.nbc"), None) is not None
 
 
 def kernel(function: F) -> F:
