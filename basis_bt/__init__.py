@@ -27,7 +27,22 @@ if TYPE_CHECKING:
     from basis_bt.core.models import Config, Costs, Data, Fills, Rule, SignalSpec, Size, Wallets
     from basis_bt.store import load_run, sql
 
-__all__ = ["Combo", "Config", "Costs", "Data", "Fills", "Leg", "Result", "Rule", "SignalSpec", "Size", "Wallets", "load_run", "run", "sql"]
+__all__ = [
+    "Combo",
+    "Config",
+    "Costs",
+    "Data",
+    "Fills",
+    "Leg",
+    "Result",
+    "Rule",
+    "SignalSpec",
+    "Size",
+    "Wallets",
+    "load_run",
+    "run",
+    "sql",
+]
 
 
 def __getattr__(name: str) -> Any:

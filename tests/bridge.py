@@ -35,14 +35,22 @@ def write_market(case, root: Path):
 
         bars = list(zip(*leg["bars"], strict=True))
         names = ("open", "high", "low", "close", "volume")
-        write(leg["kind"], pl.DataFrame({"ts": instant_column(bars[0])} | dict(zip(names, map(list, bars[1:]), strict=True))))
+        write(
+            leg["kind"],
+            pl.DataFrame({"ts": instant_column(bars[0])} | dict(zip(names, map(list, bars[1:]), strict=True))),
+        )
         if leg["kind"] != "perp":
             continue
         if leg["mark_bars"]:
             marks = list(zip(*leg["mark_bars"], strict=True))
-            write("mark", pl.DataFrame({"ts": instant_column(marks[0]), "open": list(marks[1]), "close": list(marks[2])}))
+            write(
+                "mark", pl.DataFrame({"ts": instant_column(marks[0]), "open": list(marks[1]), "close": list(marks[2])})
+            )
         rows = leg["settlements"]
-        columns = {"ts": instant_column([row[0] for row in rows]), "rate": pl.Series([row[1] for row in rows], dtype=pl.Float64)}
+        columns = {
+            "ts": instant_column([row[0] for row in rows]),
+            "rate": pl.Series([row[1] for row in rows], dtype=pl.Float64),
+        }
         if any(row[2] is not None for row in rows):
             columns["mark_price"] = pl.Series([row[2] for row in rows], dtype=pl.Float64)
         if any(row[3] is not None for row in rows):
@@ -138,7 +146,9 @@ def simulate(case, root: Path):
         root=str(root), start=from_us(case["start_us"]), end=from_us(case["end_us"]), bar=case["bar_us"] / US_PER_HOUR
     )
     asked = case["signal"]
-    spec = SignalSpec(name=asked.get("name", "sql"), hours=asked.get("hours"), sql=None if "name" in asked else "close_0")
+    spec = SignalSpec(
+        name=asked.get("name", "sql"), hours=asked.get("hours"), sql=None if "name" in asked else "close_0"
+    )
     signal = build_signal(spec, combo, bar_us=data.bar_us)
     panel = load_panel(
         data, combo, warmup_hours=signal.warmup_hours, funding_windows_hours=signal.funding_windows_hours

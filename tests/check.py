@@ -25,7 +25,10 @@ def main() -> int:
             started = time.perf_counter()
             print(f"== {name}", flush=True)
             code = subprocess.call(command, cwd=ROOT, env=os.environ | {"BASIS_BT_CACHE": cache} | extra)
-            print(f"== {name}: {'ok' if code == 0 else f'failed ({code})'}, {time.perf_counter() - started:.0f} s", flush=True)
+            print(
+                f"== {name}: {'ok' if code == 0 else f'failed ({code})'}, {time.perf_counter() - started:.0f} s",
+                flush=True,
+            )
             if code:
                 return code
     return 0

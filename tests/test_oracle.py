@@ -13,7 +13,18 @@ from hypothesis import HealthCheck, assume, given, settings
 from basis_bt.kernels.status import OK, VOLUME_MISSING
 from basis_bt.kernels.structs import BOOKS, FILL_COLUMNS
 
-ORACLE_FILL = ("quantity", "position_change", "arrival", "reference", "fill", "delay", "spread", "bucket", "impact", "fee")
+ORACLE_FILL = (
+    "quantity",
+    "position_change",
+    "arrival",
+    "reference",
+    "fill",
+    "delay",
+    "spread",
+    "bucket",
+    "impact",
+    "fee",
+)
 # metrics that are in the oracle under the same name
 SAME_METRICS = (
     "total_return", "cagr", "ann_vol", "sharpe", "sortino", "calmar", "max_drawdown", "max_drawdown_hours", "n_trades",

@@ -100,8 +100,11 @@ def run(
 def _config(config: Any, models: Mapping[str, Any]) -> Config:
     """The configuration with models put in place of its parts, checked again as a whole."""
     if config is None:
-        plain = {key: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value for key, value in models.items()}
-        return build_config(plain)  # type: ignore[arg-type]
+        plain = {
+            key: dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+            for key, value in models.items()
+        }
+        return build_config(plain)
     checked = load_config(config)
     return dataclasses.replace(checked, **models) if models else checked
 
@@ -166,7 +169,10 @@ def _data_flags(panel: Panel, tables: Mapping[str, pl.DataFrame]) -> list[str]:
         late_hours = (first_us - int(panel.ts_us[0])) / 3.6e9
         early_hours = (int(panel.ts_us[-1]) - last_us) / 3.6e9
         if late_hours > 8 or early_hours > 8:
-            flags.append(f"{panel.instruments[leg]}: funding does not cover the run (from {from_us(first_us)} to {from_us(last_us)})")
+            flags.append(
+                f"{panel.instruments[leg]}: funding does not cover the run; it goes "
+                f"from {from_us(first_us)} to {from_us(last_us)}"
+            )
     stale = int(tables["equity"]["stale"].sum())
     if stale:
         flags.append(f"{stale} rows are stale: a held leg had no bar; they are left out of returns and drawdowns")
@@ -221,5 +227,3 @@ def _manifest(config: Config, panel: Panel, tables: Mapping[str, pl.DataFrame], 
         },
         "flags": flags,
     }
-
-

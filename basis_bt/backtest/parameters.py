@@ -26,7 +26,7 @@ def by_leg(value: PerLeg, instrument: Instrument, *, key: str, default: float | 
 
 
 def resolved_fees_bps(config: Config) -> list[float]:
-    """Fee of each leg in bps, for the side of the book the run trades on; the venue's base tier where nothing is said."""
+    """Fee of each leg in bps, taker or maker as configured; the venue's base tier where nothing is said."""
     costs, on = config.costs, parse_instant(config.data.start).date()
     key = f"{costs.liquidity}_fee_bps"
     given: PerLeg | None = getattr(costs, key)
@@ -102,7 +102,7 @@ def cost_params(config: Config, panel: Panel) -> CostParams:
             raise DataError(
                 f"impact needs volumes, and {instrument} has none",
                 where={"file": panel.series[index].path},
-                fix='set costs.impact_coef_bps to 0 for it, e.g. { spot = 0.0, perp = 1.0 }',
+                fix="set costs.impact_coef_bps to 0 for it, e.g. { spot = 0.0, perp = 1.0 }",
             )
     in_base = [
         fee / 1e4 if costs.spot_fee_in == "base" and not leg.is_perp and fee > 0.0 else 0.0
@@ -129,14 +129,16 @@ def fill_params(config: Config) -> FillParams:
 
 
 def market_struct(panel: Panel, signal: np.ndarray, basis_bps: np.ndarray) -> tuple[Market, np.ndarray]:
-    """Arrays of the panel as the kernels take them, and the order its settlements were put in (see ``ledger.tables``)."""
+    """Arrays of the panel as the kernels take them, and the order its settlements were put in (for ``ledger.tables``)."""
     parts = panel.settlements
     empty = np.empty(0)
 
     def column(name: str) -> np.ndarray:
         return np.concatenate([getattr(part, name) for part in parts.values()]) if parts else empty
 
-    leg = np.concatenate([np.full(len(part.raw_us), index) for index, part in parts.items()] or [empty]).astype(np.int64)
+    leg = np.concatenate([np.full(len(part.raw_us), index) for index, part in parts.items()] or [empty]).astype(
+        np.int64
+    )
     bar = -(-(column("paid_us").astype(np.int64) - panel.ts_us[0]) // panel.bar_us)
     inside = np.flatnonzero((bar >= 0) & (bar < panel.n_bars))
     order = inside[np.lexsort((column("paid_us")[inside], leg[inside], bar[inside]))]
@@ -170,14 +172,18 @@ def _buckets(config: Config, panel: Panel) -> tuple[np.ndarray, np.ndarray, np.n
     for instrument in panel.instruments:
         pair = costs.bucket_pairs.get(str(instrument), costs.bucket_pairs.get(instrument.kind))
         if pair is None:
-            raise ConfigError(f"costs.bucket_pairs: nothing is given for {instrument}", fix="name its pair of the table")
+            raise ConfigError(
+                f"costs.bucket_pairs: nothing is given for {instrument}", fix="name its pair of the table"
+            )
         pairs.append(pair)
     return _day_table(path, pairs, panel)
 
 
 def _day_table(path: Path, pairs: list[str], panel: Panel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     try:
-        rows = pl.read_parquet(path).select("day", "pair", "size_usd", "cost_bps").filter(pl.col("pair").is_in(set(pairs)))
+        rows = (
+            pl.read_parquet(path).select("day", "pair", "size_usd", "cost_bps").filter(pl.col("pair").is_in(set(pairs)))
+        )
         rows = rows.with_columns(pl.col("day").cast(pl.Date), pl.col("size_usd", "cost_bps").cast(pl.Float64))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(
@@ -188,23 +194,34 @@ def _day_table(path: Path, pairs: list[str], panel: Panel) -> tuple[np.ndarray, 
     absent = set(pairs) - set(rows["pair"])
     if absent:
         raise DataError(
-            f"the cost table has no rows for {', '.join(sorted(absent))}", where={"file": path}, fix="see its column pair"
+            f"the cost table has no rows for {', '.join(sorted(absent))}",
+            where={"file": path},
+            fix="see its column pair",
         )
     wide = rows.pivot("size_usd", index=["pair", "day"], values="cost_bps", aggregate_function="len")
-    if wide.select(pl.exclude("pair", "day")).null_count().sum_horizontal().item() or (wide[:, 2:] != 1).to_numpy().any():
+    if (
+        wide.select(pl.exclude("pair", "day")).null_count().sum_horizontal().item()
+        or (wide[:, 2:] != 1).to_numpy().any()
+    ):
         raise DataError(
-            "every pair and day of a cost table must have each size once", where={"file": path}, fix="fill or drop the rest"
+            "every pair and day of a cost table must have each size once",
+            where={"file": path},
+            fix="fill or drop the rest",
         )
     bad = rows.filter(~((pl.col("size_usd") > 0) & pl.col("cost_bps").is_finite() & (pl.col("cost_bps") >= 0)))
     if bad.height:
-        raise DataError(f"impossible sizes or costs ({bad.height} rows)", where={"file": path}, fix=f"first: {bad.row(0)}")
+        raise DataError(
+            f"impossible sizes or costs ({bad.height} rows)", where={"file": path}, fix=f"first: {bad.row(0)}"
+        )
     sizes = np.sort(rows["size_usd"].unique().to_numpy())
     days = rows["day"].unique().sort()
     cube = np.empty((len(pairs), len(days), len(sizes)))
     for leg, pair in enumerate(pairs):
         mine = rows.filter(pl.col("pair") == pair).sort("day", "size_usd")
         if mine.height != len(days) * len(sizes):
-            raise DataError(f"{pair} has other days or sizes than the rest", where={"file": path}, fix="use one grid for all")
+            raise DataError(
+                f"{pair} has other days or sizes than the rest", where={"file": path}, fix="use one grid for all"
+            )
         cube[leg] = mine["cost_bps"].to_numpy().reshape(len(days), len(sizes))
     day_us = np.array([_midnight_us(day) for day in days.to_list()])
     row = np.maximum(np.searchsorted(day_us, panel.ts_us, side="right") - 1, 0).astype(np.int64)
@@ -213,5 +230,3 @@ def _day_table(path: Path, pairs: list[str], panel: Panel) -> tuple[np.ndarray, 
 
 def _midnight_us(day: date) -> int:
     return (datetime(day.year, day.month, day.day, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)).days * US_PER_DAY
-
-

@@ -49,7 +49,13 @@ def command(
             try:
                 rows.append(_run_one(path, chosen, folder=folder, name=name, overwrite=overwrite, report=report))
             except BasisBtError as error:
-                errors.print(f"{path}: {type(error).__name__}: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+                errors.print(
+                    f"{path}: {type(error).__name__}: {error}",
+                    style="red",
+                    markup=False,
+                    highlight=False,
+                    soft_wrap=True,
+                )
                 exit_code = max(exit_code, error.exit_code)
             progress.advance(task)
     _print_summary(rows, n_failed=len(paths) - len(rows))

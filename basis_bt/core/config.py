@@ -78,7 +78,9 @@ def build_config(raw: Mapping[str, Any], *, source: str = "") -> Config:
     except ValidationError as error:
         lines = [_sentence(item) for item in error.errors()]
     where = {"file": source} if source else {}
-    raise ConfigError("\n".join(dict.fromkeys(lines)), where=where, fix="correct the keys named; see docs/configuration.md")
+    raise ConfigError(
+        "\n".join(dict.fromkeys(lines)), where=where, fix="correct the keys named; see docs/configuration.md"
+    )
 
 
 def _json(raw: Mapping[str, Any]) -> str:
@@ -105,7 +107,9 @@ def _sentence(item: Mapping[str, Any]) -> str:
         return f"{path}: {item['ctx']['error']}" if path else str(item["ctx"]["error"])
     if kind == "literal_error":
         allowed = item["ctx"]["expected"]
-        near = difflib.get_close_matches(str(found), [word.strip("'") for word in allowed.replace(" or ", ", ").split(", ")])
+        near = difflib.get_close_matches(
+            str(found), [word.strip("'") for word in allowed.replace(" or ", ", ").split(", ")]
+        )
         return f"{path}: must be {allowed}, found {found!r}" + (f"; did you mean {near[0]!r}?" if near else "")
     return f"{path}: {item['msg'][0].lower()}{item['msg'][1:]}, found {found!r} ({type(found).__name__})"
 

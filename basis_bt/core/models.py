@@ -100,7 +100,8 @@ class Rule:
         )
         if self.max_hold_hours is not None and parse_hours(self.max_hold_hours) < parse_hours(self.min_hold_hours):
             raise ValueError(
-                f"max_hold_hours must not be under min_hold_hours, found {self.max_hold_hours} and {self.min_hold_hours}"
+                "max_hold_hours must not be under min_hold_hours, "
+                f"found {self.max_hold_hours} and {self.min_hold_hours}"
             )
         _check_range("stop_loss_pct", self.stop_loss_pct, 0.0, 100.0, above=True)
         _check_range("max_basis_bps", self.max_basis_bps, 0.0)
@@ -158,7 +159,8 @@ class Costs:
         _check_range("impact_exponent", self.impact_exponent, 0.0, 2.0, above=True)
         if len(self.bucket_usd) != len(self.bucket_bps):
             raise ValueError(
-                f"bucket_usd and bucket_bps must be equally long, found {len(self.bucket_usd)} and {len(self.bucket_bps)}"
+                "bucket_usd and bucket_bps must be equally long, "
+                f"found {len(self.bucket_usd)} and {len(self.bucket_bps)}"
             )
         for edge in self.bucket_usd:
             _check_range("bucket_usd", edge, 0.0, above=True)

@@ -35,8 +35,10 @@ def file_step_us(series: Series) -> int | None:
 
 
 def resample(series: Series, *, bar_us: int) -> pl.DataFrame:
-    """Bars of the step ``bar_us``: columns ``ts``, ``open`` (null if the first small bar is missing), ``high``, ``low``,
-    ``close``, ``volume`` (null where the file has none).
+    """Bars of the step ``bar_us``.
+
+    Columns ``ts``, ``open`` (null if the first small bar is missing), ``high``, ``low``, ``close``, ``volume`` (null
+    where the file has none).
 
     Raises
     ------
@@ -97,7 +99,7 @@ def grid_span(bars: list[Series], *, start_us: int, end_us: int, bar_us: int) ->
 
 
 def align(bars: list[pl.DataFrame], *, first_us: int, n_rows: int, bar_us: int) -> pl.DataFrame:
-    """All legs on the stamps ``first + k * bar``: columns ``ts`` and ``open_i`` to ``volume_i``, null where there is no bar."""
+    """All legs on the stamps ``first + k * bar``: ``ts`` and ``open_i`` to ``volume_i``, null where there is no bar."""
     stamps = pl.Series("ts", np.arange(n_rows, dtype=np.int64) * bar_us + first_us).cast(TS)
     frame = pl.DataFrame([stamps]).lazy()
     for leg, leg_bars in enumerate(bars):

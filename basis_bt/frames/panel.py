@@ -24,8 +24,8 @@ class Panel:
 
     ``open_price`` is the last close where a leg cannot be traded (the price an order would be decided on), and
     ``close_price`` the last close where the bar is missing; ``tradable`` and ``missing`` say where.
-    ``volume_before`` is the volume of the last bar closed before the row that had any. ``frame`` is the aligned frame that
-    signals see, nulls left as they are, beginning ``n_warmup`` rows before the first bar.
+    ``volume_before`` is the volume of the last bar closed before the row that had any. ``frame`` is the aligned frame
+    that signals see, nulls left as they are, beginning ``n_warmup`` rows before the first bar.
     """
 
     instruments: list[Instrument]
@@ -109,7 +109,9 @@ def load_panel(
             all_series.append(marks)
         all_series.append(funding)
         paid[leg] = settlements(funding, bars[leg], marks, bar_us=bar_us)
-        added.append(pl.Series(f"funding_rate_{leg}", funding_by_row(paid[leg], row_end_us=row_end_us), nan_to_null=True))
+        added.append(
+            pl.Series(f"funding_rate_{leg}", funding_by_row(paid[leg], row_end_us=row_end_us), nan_to_null=True)
+        )
         begins = min(bars[leg].first_us, paid[leg].first_us)
         for hours in funding_windows_hours:
             window_us = hours_to_us(hours)

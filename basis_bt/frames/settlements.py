@@ -69,7 +69,7 @@ def settlements(funding: Series, trades: Series, marks: Series | None, *, bar_us
 
 
 def _latest_price(bars: Series | None, at_us: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Time and value of the last price known at each instant: opens at their stamps, closes at the ends of their bars."""
+    """Time and value of the last price known at each instant: an open at its stamp, a close when its bar ends."""
     never = np.full(len(at_us), np.iinfo(np.int64).min)
     if bars is None or bars.frame.is_empty():
         return never, np.full(len(at_us), np.nan)

@@ -11,12 +11,14 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numba
-from numba.core import config
+from numba.core import config as numba_config
 
 F = TypeVar("F", bound=Callable)
+
+config: Any = numba_config  # its attributes are made at import, from the environment
 
 
 def _source_hash() -> str:
@@ -42,7 +44,9 @@ def _cache_folder() -> Path:
         fallback = Path(tempfile.gettempdir()) / f"basis_bt-{os.getuid()}" / folder.name
         fallback.mkdir(parents=True, exist_ok=True, mode=0o700)
         warnings.warn(
-            f"compiled kernels cannot be kept in {folder} ({error.strerror}); using {fallback}", RuntimeWarning, stacklevel=2
+            f"compiled kernels cannot be kept in {folder} ({error.strerror}); using {fallback}",
+            RuntimeWarning,
+            stacklevel=2,
         )
         return fallback
     return folder
@@ -61,6 +65,7 @@ def kernel(function: F) -> F:
     before = config.CACHE_DIR
     config.CACHE_DIR = str(CACHE_FOLDER)
     try:
-        return numba.njit(error_model="numpy", fastmath=False, cache=True)(function)
+        compiled: Any = numba.njit(error_model="numpy", fastmath=False, cache=True)(function)
+        return compiled
     finally:
         config.CACHE_DIR = before

@@ -18,13 +18,13 @@ def entry_direction(signal, rule):
 
 @kernel
 def is_stopped(equity_before_usd, entry_equity_usd, stop_loss_pct):
-    """Whether the equity of the last row lost ``stop_loss_pct`` percent of what the entry was sized on; NaN: no stop."""
+    """Whether the last row's equity lost ``stop_loss_pct`` percent of what the entry was sized on; NaN: no stop."""
     return equity_before_usd <= entry_equity_usd * (1.0 - stop_loss_pct / 100.0)
 
 
 @kernel
 def exit_reason(signal, direction, held_bars, equity_before_usd, entry_equity_usd, rule):
-    """Why to leave now, or HOLD. The stop goes first, then the longest hold, then the signal after the shortest hold."""
+    """Why to leave now, or HOLD: the stop goes first, then the longest hold, then the signal after the shortest."""
     if is_stopped(equity_before_usd, entry_equity_usd, rule.stop_loss_pct):
         return STOP
     if rule.max_hold_bars >= 0 and held_bars >= rule.max_hold_bars:

@@ -1,4 +1,4 @@
-"""What goes into a trial and what comes out: NamedTuples of arrays and scalars, every field passed, floats as ``5.0``."""
+"""What goes into a trial and what comes out: NamedTuples of arrays and scalars, every field passed."""
 
 from typing import NamedTuple
 
@@ -124,7 +124,7 @@ FILL_COLUMNS = (
     "delay_usd", "spread_usd", "bucket_usd", "impact_usd", "fee_usd",
 )  # fmt: skip
 
-# columns of Recorded.event_index, of trade_bars (entry, exit or -1, direction, reason) and of trade_values (quantity, PnL)
+# columns of Recorded.event_index; trade_bars has entry, exit or -1, direction, reason; trade_values quantity and PnL
 EVENT_INDEX = ("bar", "event", "reason", "direction")
 EVENTS = ("entry", "exit", "refused", "waiting")
 ENTRY, EXIT, REFUSED, WAITING = range(4)

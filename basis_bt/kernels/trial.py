@@ -111,9 +111,7 @@ def run_trial(market, combo, rule, size, costs, fills, out):
                         entry_equity = equity
                         n_events = write_event(out, n_events, bar, ENTRY, SIGNAL, wanted, order_quantity)
             else:
-                reason = exit_reason(
-                    market.signal[bar], direction, bar - entry_bar, equity_before, entry_equity, rule
-                )
+                reason = exit_reason(market.signal[bar], direction, bar - entry_bar, equity_before, entry_equity, rule)
                 if reason != HOLD:
                     for leg in range(n_legs):
                         arrival[leg] = market.open_price[bar, leg]

@@ -52,7 +52,9 @@ def series_path(root: Path, instrument: Instrument, series: str) -> Path:
     if path.is_file():
         return path
     if not root.is_dir():
-        raise DataError("the market folder does not exist", where={"root": root}, fix="set data.root to a market folder")
+        raise DataError(
+            "the market folder does not exist", where={"root": root}, fix="set data.root to a market folder"
+        )
     existing = [str(file.relative_to(root)) for file in sorted(root.glob(f"{series}/*/*.parquet"))]
     near = difflib.get_close_matches(instrument.path(series), existing, n=3, cutoff=0.4) or existing[:3]
     raise DataError(
@@ -102,11 +104,11 @@ def read_series(
         raise _unreadable(path, error) from None
     if "known_at" in frame.columns:
         frame = frame.with_columns(pl.col("known_at").dt.convert_time_zone("UTC").cast(TS))
-    frame = frame.with_columns(pl.col(column).cast(pl.Float64) for column in columns if column not in ("ts", "known_at"))
-    check_frame(frame, series=series, path=path)
-    return Series(
-        instrument=instrument, series=series, path=path, frame=frame, first_us=_us(first), last_us=_us(last)
+    frame = frame.with_columns(
+        pl.col(column).cast(pl.Float64) for column in columns if column not in ("ts", "known_at")
     )
+    check_frame(frame, series=series, path=path)
+    return Series(instrument=instrument, series=series, path=path, frame=frame, first_us=_us(first), last_us=_us(last))
 
 
 def last_row_before(series: Series, *, before_us: int) -> pl.DataFrame:

@@ -8,8 +8,18 @@ from basis_bt.core.errors import DataError
 
 TS = pl.Datetime("us", "UTC")
 PRICES = ("open", "high", "low", "close")
-REQUIRED = {"spot": ("ts", *PRICES), "perp": ("ts", *PRICES), "mark": ("ts", "open", "close"), "funding": ("ts", "rate")}
-OPTIONAL = {"spot": ("volume",), "perp": ("volume",), "mark": (), "funding": ("interval_hours", "mark_price", "known_at")}
+REQUIRED = {
+    "spot": ("ts", *PRICES),
+    "perp": ("ts", *PRICES),
+    "mark": ("ts", "open", "close"),
+    "funding": ("ts", "rate"),
+}
+OPTIONAL = {
+    "spot": ("volume",),
+    "perp": ("volume",),
+    "mark": (),
+    "funding": ("interval_hours", "mark_price", "known_at"),
+}
 # A settled rate of one half or more has never been paid; and a typical one above 0.3 % per 8 hours is a percent figure.
 MAX_ABS_RATE = 0.5
 MAX_MEDIAN_RATE_8H = 0.003
@@ -97,7 +107,14 @@ def _check_rates(frame: pl.DataFrame, *, path: Path) -> None:
     _refuse(frame, (rate.is_null() | ~rate.is_finite()).fill_null(True), what="must be a finite number", column="rate",
             path=path, fix="drop the settlement, or fetch it again")  # fmt: skip
     fix = "divide the rates by 100: they are fractions of notional per settlement (0.0001 = 1 bp)"
-    _refuse(frame, rate.abs() >= MAX_ABS_RATE, what="is too large for a fraction (percent?)", column="rate", path=path, fix=fix)
+    _refuse(
+        frame,
+        rate.abs() >= MAX_ABS_RATE,
+        what="is too large for a fraction (percent?)",
+        column="rate",
+        path=path,
+        fix=fix,
+    )
     hours = frame["interval_hours"].cast(pl.Float64) if "interval_hours" in frame.columns else pl.Series([8.0])
     median = (rate.abs() * 8.0 / hours).median()
     if isinstance(median, float) and median > MAX_MEDIAN_RATE_8H:

@@ -65,7 +65,7 @@ def report_figure(manifest: Mapping[str, Any], tables: Mapping[str, pl.DataFrame
         figure = Figure(figsize=(11.0, 14.6), facecolor="white")
         grid = figure.add_gridspec(
             6, 1, height_ratios=(2.5, 1.0, 2.5, 1.5, 1.5, 1.5), hspace=0.36,
-            left=0.085, right=0.975, top=0.907, bottom=0.035,
+            left=0.105, right=0.975, top=0.907, bottom=0.035,
         )  # fmt: skip
         first = figure.add_subplot(grid[0])
         axes = [first] + [figure.add_subplot(grid[i], sharex=first) for i in range(1, 6)]
@@ -211,9 +211,9 @@ def annualised_funding(funding: pl.DataFrame) -> pl.DataFrame:
     leg takes the next one's; a lone one is left out.
     """
     gap_hours = (pl.col("settlement_ts").diff().dt.total_seconds() / 1800).round() / 2
-    interval_hours = pl.coalesce(
-        "interval_hours", gap_hours.over("leg"), gap_hours.shift(-1).over("leg")
-    ).cast(pl.Float64)
+    interval_hours = pl.coalesce("interval_hours", gap_hours.over("leg"), gap_hours.shift(-1).over("leg")).cast(
+        pl.Float64
+    )
     return (
         funding.sort("leg", "settlement_ts")
         .with_columns(funding_apr=pl.col("funding_rate") * HOURS_A_YEAR / interval_hours)

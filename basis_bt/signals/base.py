@@ -39,10 +39,14 @@ def build_signal(spec: SignalSpec, combo: Combo, *, bar_us: int) -> Signal:
     if spec.name not in NAMES:
         near = difflib.get_close_matches(spec.name, NAMES, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(NAMES)}"
-        raise ConfigError(f"signal.name: no signal is called {spec.name!r}; {hint}", fix="name a built-in signal, or sql")
+        raise ConfigError(
+            f"signal.name: no signal is called {spec.name!r}; {hint}", fix="name a built-in signal, or sql"
+        )
     windowed = spec.name in ("funding_apr", "basis_zscore")
     if windowed != (spec.hours is not None):
-        raise ConfigError(f"signal.hours: {spec.name} {'needs' if windowed else 'takes no'} hours", fix="see docs/semantics.md")
+        raise ConfigError(
+            f"signal.hours: {spec.name} {'needs' if windowed else 'takes no'} hours", fix="see docs/semantics.md"
+        )
     hours = parse_hours(spec.hours) if spec.hours is not None else 0.0
     if windowed and hours <= 0:
         raise ConfigError(f"signal.hours: must be above 0, found {spec.hours!r}", fix="give the length of the window")
@@ -65,7 +69,7 @@ def build_signal(spec: SignalSpec, combo: Combo, *, bar_us: int) -> Signal:
 
 
 def evaluate(signal: Signal, panel: Panel) -> np.ndarray:
-    """The signal at each decision, float64 of length ``n_bars``, NaN where it is null: row t holds the value of row t-1.
+    """The signal at each decision, float64 ``(n_bars,)``, NaN where null: row t holds the value of row t-1.
 
     A signal that is not trusted is evaluated again on prefixes of the frame: a value that changes when the rows
     after it are taken away has seen the future.
@@ -83,7 +87,9 @@ def evaluate(signal: Signal, panel: Panel) -> np.ndarray:
 
 def _values(signal: Signal, frame: pl.DataFrame) -> np.ndarray:
     try:
-        column = frame.lazy().select(pl.col("ts"), signal.expression.cast(pl.Float64).alias("signal")).collect()["signal"]
+        column = (
+            frame.lazy().select(pl.col("ts"), signal.expression.cast(pl.Float64).alias("signal")).collect()["signal"]
+        )
     except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
         raise SignalError(
             f"the signal cannot be evaluated: {str(error).splitlines()[0]}",

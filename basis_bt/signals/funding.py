@@ -13,9 +13,7 @@ def funding_apr(combo: Combo, *, hours: float) -> pl.Expr:
     annual rates are columns of the frame, since a window of hours may end between two bars.
     """
     terms = [
-        -leg.ratio * pl.col(funding_column(index, hours))
-        for index, leg in enumerate(combo.legs)
-        if leg.parsed.is_perp
+        -leg.ratio * pl.col(funding_column(index, hours)) for index, leg in enumerate(combo.legs) if leg.parsed.is_perp
     ]
     total = terms[0]
     for term in terms[1:]:
