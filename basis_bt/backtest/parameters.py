@@ -129,7 +129,7 @@ def fill_params(config: Config) -> FillParams:
 
 
 def market_struct(panel: Panel, signal: np.ndarray, basis_bps: np.ndarray) -> tuple[Market, np.ndarray]:
-    """Arrays of the panel as the kernels take them, and the order its settlements were put in (for ``ledger.tables``)."""
+    """Arrays of the panel as the kernels take them, and the order its settlements were put in."""
     parts = panel.settlements
     empty = np.empty(0)
 

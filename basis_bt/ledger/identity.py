@@ -11,10 +11,10 @@ TOLERANCE = 1e-9
 
 
 def check_books(panel: Panel, rows: Recorded, totals: Totals, *, capital_usd: float) -> float:
-    """Largest residual in USD, over all bars and legs, of cash and value against the parts they are split into.
-
     """Largest residual in USD, over bars and legs, of cash and value against the parts they are split into.
-    and costs. A third, the wallet's cash, must agree with both in total.
+
+    Two routes lead to a leg's result: what it paid and received plus what it is worth, and the sum of delta, basis,
+    funding and costs. A third, the wallet's cash, must agree with both in total.
 
     Raises
     ------
