@@ -40,7 +40,8 @@ def apply_settings(raw: Mapping[str, Any], settings: Mapping[str, str]) -> dict[
         *parents, last = key.split(".")
         table: Any = out
         for part in parents:
-            table = table[int(part)] if isinstance(table, list) and part.isdigit() else _child(table, part, key)
+            inside = isinstance(table, list) and part.isdigit() and int(part) < len(table)
+            table = table[int(part)] if inside else _child(table, part, key)
         if isinstance(table, list) and last.isdigit() and int(last) < len(table):
             table[int(last)] = value
         elif isinstance(table, dict):
@@ -89,7 +90,10 @@ def _json(raw: Mapping[str, Any]) -> str:
     def text(value: Any) -> str:
         if isinstance(value, datetime):
             return value.isoformat()
-        raise ConfigError(f"a configuration holds plain values, found {value!r} ({type(value).__name__})")
+        raise ConfigError(
+            f"a configuration holds plain values, found {value} ({type(value).__name__})",
+            fix="write an instant with its time and zone, e.g. 2024-01-01T00:00:00Z, and all else as TOML has it",
+        )
 
     return json.dumps(raw, default=text)
 
