@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SAMPLE_CONFIG = ROOT / "configs" / "sample_btc_carry.toml"
 LEGS = (("spot", "spot:binance:BTC-USDT", 1.0), ("perp", "perp:binance:BTC-USDT", -1.0))
 FILE = "binance/BTC-USDT.parquet"
-CHECKED_HOURS = (2896, 4344)  # of the sample: 30 April to 30 June, five round trips and a gap of the spot leg
+CHECKED_HOURS = (2896, 4344)  # of the sample: from 30 April to 29 June, with a gap of the spot leg
 WINDOW_HOURS = 72
 HOUR_US = 3_600_000_000
 
