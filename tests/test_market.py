@@ -86,7 +86,9 @@ BAD_CELLS = {
     "null": ("close", None, "close must be a number above 0, found None", "mask the gap"),
     "negative volume": ("volume", -1.0, "volume must be 0 or more, found -1.0", "set it to 0"),
     "nan volume": ("volume", float("nan"), "volume must be 0 or more, found nan", "set it to 0"),
-    "duplicate stamp": ("ts", START.replace(hour=2), "ts must be unique: duplicate stamp", "which of the rows is right"),
+    "infinite volume": ("volume", float("inf"), "volume must be 0 or more, found inf", "set it to 0"),
+    "null volume": ("volume", None, "volume must be 0 or more, found None", "set it to 0"),
+    "duplicate stamp": ("ts", START.replace(hour=2), "ts must be unique: duplicate stamp", "which of the rows"),
     "unsorted stamp": ("ts", START.replace(hour=1), "ts must increase", "sort the file by ts"),
 }
 
@@ -137,7 +139,7 @@ def test_rates_of_hourly_funding_are_judged_per_eight_hours(tmp_path):
 @pytest.mark.parametrize(
     ("change", "what", "column", "fix"),
     [
-        (lambda f: f.with_columns(pl.col("ts").dt.replace_time_zone(None)), "without a time zone", "ts", "replace_time"),
+        (lambda f: f.with_columns(pl.col("ts").dt.replace_time_zone(None)), "without a time zone", "ts", "replace"),
         (lambda f: f.with_columns(pl.col("ts").to_physical()), "must be a Datetime with a time zone", "ts", "epochs"),
         (lambda f: f.with_columns(pl.col("close").cast(pl.String)), "close must be a number", "close", "Float64"),
         (lambda f: f.drop("close"), "missing: close", None, "rename"),
@@ -285,10 +287,10 @@ def test_a_bar_without_its_first_small_bar_has_a_close_but_cannot_be_traded(tmp_
 
 
 def test_a_run_spans_the_bars_all_legs_have(tmp_path):
-    panel = panel_of(market(tmp_path, spot=bars(hours=range(1, 6)), perp=bars(hours=range(0, 5))))
+    panel = panel_of(market(tmp_path, spot=bars(hours=range(1, 6)), perp=bars(hours=range(5))))
     assert panel.ts_us.tolist() == [START_US + k * HOUR for k in (1, 2, 3, 4)]
     with pytest.raises(DataError, match="no bar is common to all legs") as caught:
-        panel_of(market(tmp_path, spot=bars(hours=range(4, 6)), perp=bars(hours=range(0, 3))))
+        panel_of(market(tmp_path, spot=bars(hours=range(4, 6)), perp=bars(hours=range(3))))
     assert f"{SPOT} 2024-03-01T04:00Z to 2024-03-01T05:00Z" in caught.value.where["legs"]
 
 

@@ -36,8 +36,11 @@ def close(ours, theirs, *, rel):
     ours, theirs = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
     assert ours.shape == theirs.shape
     assert (np.isnan(ours) == np.isnan(theirs)).all()
-    scale = np.maximum(np.abs(theirs), 1.0)
-    assert (np.isnan(ours) | (np.abs(ours - theirs) <= rel * scale)).all(), np.nanmax(np.abs(ours - theirs) / scale)
+    finite = np.isfinite(ours) & np.isfinite(theirs)
+    assert (finite | np.isnan(ours) | (ours == theirs)).all()
+    ours, theirs = np.where(finite, ours, 0.0), np.where(finite, theirs, 0.0)
+    off = np.abs(ours - theirs) / np.maximum(np.abs(theirs), 1.0)
+    assert (off <= rel).all(), off.max()
 
 
 def nan_for_none(values):

@@ -84,12 +84,12 @@ def test_the_committed_carries_run_and_their_funding_agrees_with_sql(path, tmp_p
     result.save(tmp_path)
     perp = config.combo.instruments[1]
     file = pl.read_parquet(real_market() / perp.path("funding"))
-    by_sql = basis_bt.sql("SELECT instrument, ts, position_base FROM attribution WHERE leg = 1 ORDER BY ts", root=tmp_path)
+    query = "SELECT instrument, ts, position_base FROM attribution WHERE leg = 1 ORDER BY ts"
+    by_sql = basis_bt.sql(query, root=tmp_path)
     held = by_sql.select((pl.col("ts") + pl.duration(hours=1)).alias("ts"), "position_base")
     marks = result.funding.select("ts", "mark_price")
-    joined = (
-        file.select(pl.col("ts").dt.cast_time_unit("us").dt.round("1h"), "rate").join(held, on="ts").join(marks, on="ts")
-    )
+    rates = file.select(pl.col("ts").dt.cast_time_unit("us").dt.round("1h"), "rate")
+    joined = rates.join(held, on="ts").join(marks, on="ts")
     second_route = float((-joined["position_base"] * joined["mark_price"] * joined["rate"]).sum())
     metrics = result.metrics.row(0, named=True)
     assert metrics["n_trades"] > 5

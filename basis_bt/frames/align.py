@@ -100,12 +100,15 @@ def grid_span(bars: list[Series], *, start_us: int, end_us: int, bar_us: int) ->
 
 def align(bars: list[pl.DataFrame], *, first_us: int, n_rows: int, bar_us: int) -> pl.DataFrame:
     """All legs on the stamps ``first + k * bar``: ``ts`` and ``open_i`` to ``volume_i``, null where there is no bar."""
-    stamps = pl.Series("ts", np.arange(n_rows, dtype=np.int64) * bar_us + first_us).cast(TS)
-    frame = pl.DataFrame([stamps]).lazy()
+    columns = [pl.Series("ts", np.arange(n_rows, dtype=np.int64) * bar_us + first_us).cast(TS)]
     for leg, leg_bars in enumerate(bars):
-        renamed = leg_bars.lazy().rename({field: f"{field}_{leg}" for field in FIELDS})
-        frame = frame.join(renamed, on="ts", how="left", maintain_order="left")
-    return frame.collect()
+        row, beside = np.divmod(leg_bars["ts"].to_physical().to_numpy() - first_us, bar_us)
+        on_grid = (beside == 0) & (row >= 0) & (row < n_rows)
+        for field in FIELDS:
+            placed = np.full(n_rows, np.nan)  # no value of a checked file is NaN, so that NaN is a null here
+            placed[row[on_grid]] = leg_bars[field].to_numpy()[on_grid]
+            columns.append(pl.Series(f"{field}_{leg}", placed, nan_to_null=True))
+    return pl.DataFrame(columns)
 
 
 def _day(us: int) -> str:

@@ -13,7 +13,7 @@ from basis_bt.core.models import Data
 from basis_bt.core.units import HOURS_PER_YEAR, US_PER_HOUR, bars_up, hours_to_us, parse_instant, to_us
 from basis_bt.frames.align import align, grid_span, resample
 from basis_bt.frames.settlements import Settlements, funding_by_row, settlements, trailing_funding
-from basis_bt.market.files import Series, last_row_before, read_series
+from basis_bt.market.files import Series, read_series
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +137,8 @@ def _panel(
     first_us = int(frame["ts"].to_physical()[n_warmup])
     for leg in legs:
         if np.isnan(closes[: n_warmup + 1, leg]).all():
-            before = last_row_before(bars[leg], before_us=first_us)
-            closes[0, leg] = before["close"][0] if before.height else np.nan
+            before = bars[leg].frame.filter(pl.col("ts").to_physical() < first_us)["close"]
+            closes[0, leg] = before[-1] if len(before) else np.nan
     last_close = _carried(closes)
     tradable = ~np.isnan(opens[n_warmup:])
     arrival = np.where(tradable, opens[n_warmup:], last_close[n_warmup - 1 : -1])

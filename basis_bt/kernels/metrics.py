@@ -85,6 +85,15 @@ def ratio_or_null(numerator, denominator):
 
 
 @kernel
+def compound_rate(growth, years):
+    """Yearly rate that compounds to a growth factor: -1 when all is lost, infinite beyond what a float holds."""
+    if growth <= 0.0:
+        return -1.0
+    log_rate = math.log(growth) / years
+    return math.expm1(log_rate) if log_rate < 709.0 else math.inf
+
+
+@kernel
 def trial_metrics(rows, totals, close_price, capital_usd, bar_hours):
     """All metrics of a recorded trial."""
     n_bars, n_legs = close_price.shape
@@ -94,7 +103,7 @@ def trial_metrics(rows, totals, close_price, capital_usd, bar_hours):
     pnl = end - capital_usd
     mean, deviation, downside = return_moments(rows.equity_usd, rows.stale, capital_usd)
     deepest, longest = drawdowns(rows.equity_usd, rows.stale, capital_usd)
-    cagr = (end / capital_usd) ** (1.0 / years) - 1.0 if end > 0.0 else -1.0
+    cagr = compound_rate(end / capital_usd, years)
 
     held, notional = 0, 0.0
     for t in range(n_bars):

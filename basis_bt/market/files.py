@@ -69,7 +69,8 @@ def read_series(
 ) -> Series:
     """The rows of a series with ``start <= ts < end``, checked, sorted by ``ts`` (microseconds, UTC).
 
-    Rows before ``start`` are not read, but for the last bar before it, which gives the price known at ``start``.
+    Rows before ``start`` are not read, but for the last bar before it where there is none at ``start``: its price is
+    the one known then.
 
     Raises
     ------
@@ -93,7 +94,11 @@ def read_series(
             bounds.append(pl.col("ts") >= _literal(start_us, unit))
         if end_us is not None:
             bounds.append(pl.col("ts") < _literal(end_us, unit))
-        frame = (rows.filter(*bounds) if bounds else rows).with_columns(ts).collect()
+        frame = (rows.filter(*bounds) if bounds else rows).collect()
+        if start_us is not None and series != "funding" and _begins_late(frame, start_us, first):
+            earlier = rows.filter(pl.col("ts") < _literal(start_us, unit)).tail(1).collect()
+            frame = pl.concat([earlier, frame])
+        frame = frame.with_columns(ts)
     except DataError:
         raise
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -111,12 +116,9 @@ def read_series(
     return Series(instrument=instrument, series=series, path=path, frame=frame, first_us=_us(first), last_us=_us(last))
 
 
-def last_row_before(series: Series, *, before_us: int) -> pl.DataFrame:
-    """The last row of the series' file before an instant: none, or one row, with the columns of its frame."""
-    scan = pl.scan_parquet(series.path)
-    literal = _literal(before_us, scan.collect_schema()["ts"])
-    row = scan.select(series.frame.columns).filter(pl.col("ts") < literal).tail(1).collect()
-    return row.with_columns(pl.col("ts").dt.convert_time_zone("UTC").cast(TS)).cast(dict(series.frame.schema))  # type: ignore[arg-type]
+def _begins_late(frame: pl.DataFrame, start_us: int, first: datetime) -> bool:
+    """Whether the rows read begin after ``start`` though the file has earlier ones."""
+    return _us(first) < start_us and (frame.is_empty() or _us(frame["ts"][0]) > start_us)
 
 
 def _us(instant: datetime) -> int:

@@ -23,5 +23,5 @@ def basis_zscore(combo: Combo, *, hours: float, n_bars: int) -> pl.Expr:
     basis = basis_bps(combo)
     mean = basis.rolling_mean(n_bars, min_samples=2)
     deviation = basis.rolling_std(n_bars, min_samples=2, ddof=1)
-    usable = (deviation > MIN_DEVIATION_BPS) & (pl.col("history_hours") >= hours)
+    usable = (deviation > MIN_DEVIATION_BPS) & (pl.col("history_hours") >= hours - 1e-9)
     return pl.when(usable).then((basis - mean) / deviation)
