@@ -84,9 +84,7 @@ def read_series(
         check_schema(schema, series=series, path=path)
         columns = [column for column in (*REQUIRED[series], *OPTIONAL[series]) if column in schema]
         ts = pl.col("ts").dt.convert_time_zone("UTC").cast(TS)
-        first, last = scan.select(first=ts.first(), last=ts.last()).collect().row(0)
-        if first is None:
-            raise DataError("the file has no rows", where={"file": path}, fix="fetch the series again")
+        first_us, last_us = _span_us(path, scan)
         rows = scan.select(columns)
         unit = schema["ts"]
         bounds = []
@@ -95,13 +93,13 @@ def read_series(
         if end_us is not None:
             bounds.append(pl.col("ts") < _literal(end_us, unit))
         frame = (rows.filter(*bounds) if bounds else rows).collect()
-        if start_us is not None and series != "funding" and _begins_late(frame, start_us, first):
+        if start_us is not None and series != "funding" and _begins_late(frame, start_us, first_us):
             earlier = rows.filter(pl.col("ts") < _literal(start_us, unit)).tail(1).collect()
             frame = pl.concat([earlier, frame])
         frame = frame.with_columns(ts)
     except DataError:
         raise
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:  # arrow's errors are ValueErrors
         raise _unreadable(path, error) from None
     except BaseException as error:  # polars panics are no Exception
         if type(error).__name__ != "PanicException":
@@ -113,12 +111,48 @@ def read_series(
         pl.col(column).cast(pl.Float64) for column in columns if column not in ("ts", "known_at")
     )
     check_frame(frame, series=series, path=path)
-    return Series(instrument=instrument, series=series, path=path, frame=frame, first_us=_us(first), last_us=_us(last))
+    return Series(instrument=instrument, series=series, path=path, frame=frame, first_us=first_us, last_us=last_us)
 
 
-def _begins_late(frame: pl.DataFrame, start_us: int, first: datetime) -> bool:
+def _span_us(path: Path, scan: pl.LazyFrame) -> tuple[int, int]:
+    """First and last stamp of a file in epoch microseconds, from its statistics, or from the column without them.
+
+    Raises
+    ------
+    DataError
+        If there are no rows, or stamps are null: a filter on the span would drop those without a word.
+    """
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_metadata(path)
+    column = metadata.schema.names.index("ts")
+    groups = [metadata.row_group(k).column(column).statistics for k in range(metadata.num_row_groups)]
+    n_null, first, last = 0, None, None
+    if groups and all(stats is not None and stats.has_min_max and stats.has_null_count for stats in groups):
+        per_us = {"ms": (1000, 1), "us": (1, 1), "ns": (1, 1000)}[scan.collect_schema()["ts"].time_unit]  # type: ignore[attr-defined]
+        n_null = sum(stats.null_count for stats in groups)
+        first = min(stats.min_raw for stats in groups) * per_us[0] // per_us[1]
+        last = max(stats.max_raw for stats in groups) * per_us[0] // per_us[1]
+    elif metadata.num_rows:
+        ts = pl.col("ts").dt.cast_time_unit("us").to_physical()
+        n_null, first, last = (
+            scan.select(ts.null_count().alias("null"), ts.min(), ts.max().alias("max")).collect().row(0)
+        )
+    if n_null:
+        row = int(scan.select("ts").collect()["ts"].is_null().arg_max() or 0)
+        raise DataError(
+            f"ts must not be null ({n_null} rows)",
+            where={"file": path, "column": "ts", "row": row, "ts": None},
+            fix="drop the rows",
+        )
+    if first is None or last is None:
+        raise DataError("the file has no rows", where={"file": path}, fix="fetch the series again")
+    return first, last
+
+
+def _begins_late(frame: pl.DataFrame, start_us: int, first_us: int) -> bool:
     """Whether the rows read begin after ``start`` though the file has earlier ones."""
-    return _us(first) < start_us and (frame.is_empty() or _us(frame["ts"][0]) > start_us)
+    return first_us < start_us and (frame.is_empty() or _us(frame["ts"][0]) > start_us)
 
 
 def _us(instant: datetime) -> int:
