@@ -60,7 +60,7 @@ def command(
             progress.advance(task)
     _print_summary(rows, n_failed=len(paths) - len(rows))
     if exit_code:
-        raise SystemExit(exit_code)
+        click.get_current_context().exit(exit_code)
 
 
 def _run_one(

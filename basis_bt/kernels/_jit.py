@@ -21,9 +21,10 @@ F = TypeVar("F", bound=Callable)
 config: Any = numba_config  # its attributes are made at import, from the environment
 
 
-def _source_hash() -> str:
+def source_hash(folder: Path) -> str:
+    """Hash of all sources of a folder with what else decides the machine code: numba, Python, bounds checks."""
     digest = hashlib.sha256(f"{numba.__version__} {config.BOUNDSCHECK} {sys.version}".encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(folder.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -35,7 +36,7 @@ def _cache_root() -> Path:
 
 
 def _cache_folder() -> Path:
-    folder = _cache_root() / f"kernels-{_source_hash()}"
+    folder = _cache_root() / f"kernels-{source_hash(Path(__file__).parent)}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
