@@ -137,9 +137,12 @@ def test_models_by_keyword_give_the_run_of_the_toml(plain):
         "rule": basis_bt.Rule(**raw["rule"]),
         "size": basis_bt.Size(**raw["size"]),
         "costs": basis_bt.Costs(**raw["costs"]),
+        "fills": basis_bt.Fills(**raw["fills"]),
     }
     result = basis_bt.run(**models)
     assert result.equity.equals(plain.equity)
+    by_hand = basis_bt.run(basis_bt.Config(name="by-hand", **models))
+    assert by_hand.manifest["config_hash"] == plain.manifest["config_hash"]
 
 
 def test_an_expression_of_ones_own_equals_the_built_in_signal():

@@ -106,7 +106,7 @@ def _config(config: Any, models: Mapping[str, Any]) -> Config:
         }
         return build_config(plain)
     checked = load_config(config)
-    return dataclasses.replace(checked, **models) if models else checked
+    return load_config(dataclasses.replace(checked, **models)) if models else checked
 
 
 def _decision_basis(panel: Panel, config: Config) -> np.ndarray:

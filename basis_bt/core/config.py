@@ -140,9 +140,9 @@ def _keys_at(loc: tuple[Any, ...]) -> list[str]:
 
 
 def load_config(source: str | Path | Mapping[str, Any] | Config, settings: Mapping[str, str] | None = None) -> Config:
-    """The configuration of a TOML path, of nested dicts, or as it is."""
+    """The configuration of a TOML path, of nested dicts, or of models made by hand, checked all the same."""
     if isinstance(source, Config):
-        return source
+        return build_config(config_dict(source))
     if isinstance(source, Mapping):
         return build_config(apply_settings(source, settings or {}))
     return build_config(apply_settings(read_toml(source), settings or {}), source=str(source))
