@@ -12,6 +12,7 @@ from basis_bt.core.models import Data, SignalSpec
 from basis_bt.core.units import US_PER_DAY, US_PER_HOUR, bars_up, from_us
 from basis_bt.frames.panel import load_panel
 from basis_bt.kernels.metrics import trial_metrics
+from basis_bt.kernels.status import OK
 from basis_bt.kernels.structs import ComboParams, CostParams, FillParams, RuleParams, SizeParams, recorded
 from basis_bt.kernels.trial import run_trial
 from basis_bt.signals import build_signal, evaluate
@@ -138,7 +139,7 @@ def two_sided(case):
 
 
 def simulate(case, root: Path):
-    """Panel, market, recorded rows, totals and metrics of a case that goes through files."""
+    """Panel, market, rows, totals and metrics (None of a trial that failed) of a case that goes through files."""
     instruments = write_market(case, root)
     legs = [Leg(instrument=name, ratio=leg["ratio"]) for name, leg in zip(instruments, case["legs"], strict=True)]
     combo = Combo(legs=legs)
@@ -163,5 +164,7 @@ def simulate(case, root: Path):
     combo_p, rule_p, size_p, cost_p, fill_p = structs(case, panel.ts_us)
     rows = recorded(n_bars=panel.n_bars, n_legs=len(legs), n_settlements=len(market.mark_price))
     totals = run_trial(market, combo_p, rule_p, size_p, cost_p, fill_p, rows)
+    if totals.status != OK:
+        return panel, market, rows, totals, None
     metrics = trial_metrics(rows, totals, panel.close_price, size_p.capital_usd, panel.bar_hours)
     return panel, market, rows, totals, metrics

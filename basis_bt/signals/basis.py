@@ -1,10 +1,12 @@
 """Signals made of the distance between the short and the long leg."""
 
+import numpy as np
 import polars as pl
 
 from basis_bt.core.instruments import Combo
 
 MIN_DEVIATION_BPS = 1e-9
+WINDOW_VALUES = 1 << 20
 
 
 def basis_bps(combo: Combo) -> pl.Expr:
@@ -20,8 +22,31 @@ def basis_zscore(combo: Combo, *, hours: float, n_bars: int) -> pl.Expr:
 
     Null until ``hours`` of rows exist, and where the deviation is under 1e-9 bps: there is nothing to measure in.
     """
-    basis = basis_bps(combo)
-    mean = basis.rolling_mean(n_bars, min_samples=2)
-    deviation = basis.rolling_std(n_bars, min_samples=2, ddof=1)
-    usable = (deviation > MIN_DEVIATION_BPS) & (pl.col("history_hours") >= hours - 1e-9)
-    return pl.when(usable).then((basis - mean) / deviation)
+    score = basis_bps(combo).map_batches(
+        lambda basis: pl.Series(_zscores(basis.fill_null(float("nan")).to_numpy(), n_bars=n_bars), nan_to_null=True),
+        return_dtype=pl.Float64,
+    )
+    return pl.when(pl.col("history_hours") >= hours - 1e-9).then(score)
+
+
+def _zscores(basis_bps: np.ndarray, *, n_bars: int) -> np.ndarray:
+    """Z-score of each value in the window that ends with it, NaN left out, in two passes over each window.
+
+    Polars' rolling functions update running sums, by another path where there are nulls: their last bits depend on rows
+    outside the window, later ones among them. Here a value depends on its window alone.
+    """
+    out = np.full(len(basis_bps), np.nan)
+    padded = np.concatenate([np.full(n_bars - 1, np.nan), basis_bps])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, n_bars)
+    rows = max(WINDOW_VALUES // n_bars, 1)
+    for start in range(0, len(out), rows):
+        window = windows[start : start + rows].copy()
+        seen = ~np.isnan(window)
+        count = seen.sum(axis=1)
+        window[~seen] = 0.0
+        mean = window.sum(axis=1) / np.maximum(count, 1)
+        squares = (np.where(seen, window - mean[:, None], 0.0) ** 2).sum(axis=1)
+        deviation = np.sqrt(squares / np.maximum(count - 1, 1))
+        usable = seen[:, -1] & (count >= 2) & (deviation > MIN_DEVIATION_BPS)
+        out[start : start + rows][usable] = ((window[:, -1] - mean)[usable]) / deviation[usable]
+    return out
