@@ -4,7 +4,8 @@
 
     BasisBtError
     ├── ConfigError   a configuration that means nothing: refused before any data is read   (exit code 2)
-    ├── QueryError    SQL that is not one SELECT, or that ran out of time or memory         (exit code 2)
+    ├── QueryError    SQL that may not run                                                  (exit code 2)
+    │   └── QueryLimitError   SQL that ran out of time or memory                            (exit code 1)
     ├── DataError     market data that cannot be trusted, with file, column, row and remedy (exit code 1)
     ├── SignalError   a signal that fails or looks into the future                          (exit code 1)
     ├── KernelError   a trial that ended in a status other than ``ok``                      (exit code 1)
@@ -50,9 +51,15 @@ class ConfigError(BasisBtError):
 
 
 class QueryError(BasisBtError):
-    """SQL that may not run, or did not finish within its limits."""
+    """SQL that may not run."""
 
     exit_code = 2
+
+
+class QueryLimitError(QueryError):
+    """SQL that did not finish within its time or memory."""
+
+    exit_code = 1
 
 
 class DataError(BasisBtError):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from basis_bt.core.errors import QueryError, StoreError
+from basis_bt.core.errors import QueryError, QueryLimitError, StoreError
 from basis_bt.store.folder import list_runs
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ def _result(
             batches.append(batch)
             size += batch.nbytes
             if size > limit_bytes:
-                raise QueryError(
+                raise QueryLimitError(
                     f"the result is larger than the memory limit ({limit_bytes:,} bytes)",
                     fix="aggregate, filter or LIMIT the query",
                 )
@@ -285,7 +285,7 @@ def _result(
         ) from error
     except (duckdb.Error, pa.ArrowException, OSError, RuntimeError) as error:
         if late.is_set():
-            raise QueryError(
+            raise QueryLimitError(
                 f"the query was stopped after {timeout_seconds:g} s",
                 where={"timeout_seconds": timeout_seconds},
                 fix="filter earlier (a run, a span of ts), avoid cross joins, or raise the time limit",
@@ -316,7 +316,7 @@ def _query_error(error: Exception) -> Exception:
     elif isinstance(error, duckdb.PermissionException):
         fix = f"SQL reads runs only: {', '.join(VIEWS)}"
     elif isinstance(error, duckdb.OutOfMemoryException):
-        fix = "filter earlier, aggregate, or raise the memory limit"
+        return QueryLimitError(_first_line(error), fix="filter earlier, aggregate, or raise the memory limit")
     elif isinstance(error, duckdb.ParserException):
         fix = "correct the statement; one SELECT is expected"
     elif isinstance(error, duckdb.InvalidInputException) and "parameters" in text:
