@@ -59,6 +59,27 @@ def write_event(out, n_events, bar, event, reason, direction, quantity):
 
 
 @kernel
+def book_prices(bar, market, reference, held_before, filled, change, arrival, books):
+    """Price PnL of a bar: of what was held, from close to close; of what was filled, from its arrival prices."""
+    close, reference_close = market.close_price[bar], market.close_price[bar, reference]
+    for leg in range(len(change)):
+        if bar > 0:
+            before = market.close_price[bar - 1]
+            book_price_move(books, leg, held_before[leg], before[leg], close[leg], before[reference], reference_close)
+        if filled:
+            book_price_move(books, leg, change[leg], arrival[leg], close[leg], arrival[reference], reference_close)
+
+
+@kernel
+def is_stale(position, missing):
+    """Whether a held leg has no bar."""
+    for leg in range(len(position)):
+        if position[leg] != 0.0 and missing[leg]:
+            return True
+    return False
+
+
+@kernel
 def run_trial(market, combo, rule, size, costs, fills, out):
     """Run the bars and record them; shapes and meanings in ``structs.py``, the order of events above."""
     n_bars, n_legs = market.close_price.shape
@@ -160,25 +181,13 @@ def run_trial(market, combo, rule, size, costs, fills, out):
                 n_events = write_event(out, n_events, bar, WAITING, UNTRADABLE, order_direction, order_quantity)
 
         # 6. mark
-        stale = False
-        for leg in range(n_legs):
-            price = market.close_price[bar, leg]
-            if bar > 0:
-                book_price_move(
-                    books, leg, held_before[leg], market.close_price[bar - 1, leg], price,
-                    market.close_price[bar - 1, reference], market.close_price[bar, reference],
-                )  # fmt: skip
-            if filled:
-                book_price_move(
-                    books, leg, change[leg], arrival[leg], price, arrival[reference], market.close_price[bar, reference]
-                )
-            stale = stale or (position[leg] != 0.0 and market.missing[bar, leg])
-            out.position_base[bar, leg] = position[leg]
-            out.leg_cash_usd[bar, leg] = leg_cash[leg]
+        book_prices(bar, market, reference, held_before, filled, change, arrival, books)
         equity_before = equity_usd(cash, position, market.close_price[bar])
         out.equity_usd[bar] = equity_before
         out.cash_usd[bar] = cash
-        out.stale[bar] = stale
+        out.position_base[bar] = position
+        out.leg_cash_usd[bar] = leg_cash
+        out.stale[bar] = is_stale(position, market.missing[bar])
         out.direction[bar] = direction
         out.books[bar] = books
     return Totals(OK, -1, n_fills, n_events, n_trades, n_refused, turnover)
