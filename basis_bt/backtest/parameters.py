@@ -155,7 +155,6 @@ def market_struct(panel: Panel, signal: np.ndarray, basis_bps: np.ndarray) -> tu
         settlement_leg=leg[order],
         funding_rate=column("funding_rate")[order],
         mark_price=column("mark_price")[order],
-        bar_hours=panel.bar_hours,
     )
     return market, order
 

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 
 from basis_bt.core.errors import DataError
-from basis_bt.core.units import US_PER_HOUR
+from basis_bt.core.units import US_PER_HOUR, from_us
 from basis_bt.market.files import Series
 from basis_bt.market.schemas import TS
 
@@ -112,6 +112,4 @@ def align(bars: list[pl.DataFrame], *, first_us: int, n_rows: int, bar_us: int) 
 
 
 def _day(us: int) -> str:
-    from basis_bt.core.units import from_us
-
     return from_us(us).strftime("%Y-%m-%dT%H:%MZ")

@@ -24,7 +24,6 @@ class Market(NamedTuple):
     settlement_leg: np.ndarray
     funding_rate: np.ndarray
     mark_price: np.ndarray
-    bar_hours: float
 
 
 class ComboParams(NamedTuple):

@@ -3,7 +3,6 @@
 import difflib
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import polars as pl
 
 from basis_bt.core.errors import DataError
 from basis_bt.core.instruments import Instrument
-from basis_bt.core.units import from_us
+from basis_bt.core.units import from_us, to_us
 from basis_bt.market.schemas import OPTIONAL, REQUIRED, TS, check_frame, check_schema
 
 
@@ -152,13 +151,7 @@ def _span_us(path: Path, scan: pl.LazyFrame) -> tuple[int, int]:
 
 def _begins_late(frame: pl.DataFrame, start_us: int, first_us: int) -> bool:
     """Whether the rows read begin after ``start`` though the file has earlier ones."""
-    return first_us < start_us and (frame.is_empty() or _us(frame["ts"][0]) > start_us)
-
-
-def _us(instant: datetime) -> int:
-    from basis_bt.core.units import to_us
-
-    return to_us(instant)
+    return first_us < start_us and (frame.is_empty() or to_us(frame["ts"][0]) > start_us)
 
 
 def _literal(us: int, dtype: Any) -> pl.Expr:
