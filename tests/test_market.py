@@ -14,6 +14,7 @@ from basis_bt.frames.align import resample
 from basis_bt.frames.panel import load_panel
 from basis_bt.frames.settlements import MARK_SOURCES, snap
 from basis_bt.market.files import read_series
+from basis_bt.market.schemas import SeriesKey
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 START_US = to_us(START)
@@ -98,7 +99,7 @@ def test_a_bad_cell_is_refused_with_its_place_and_remedy(tmp_path, column, value
     frame = changed(bars(), column, 3, value)
     path = write(tmp_path, SPOT, frame)
     with pytest.raises(DataError) as caught:
-        read_series(tmp_path, SPOT, "spot")
+        read_series(tmp_path, SeriesKey.of(SPOT, "spot"))
     error = caught.value
     assert what in error.what
     assert "(1 row)" in error.what
@@ -121,7 +122,7 @@ BAD_RATES = {
 def test_a_bad_rate_is_refused_with_its_place_and_remedy(tmp_path, rates, what, row, fix):
     path = write(tmp_path, PERP, funding(hours=(0, 8, 16), rates=rates), series="funding")
     with pytest.raises(DataError) as caught:
-        read_series(tmp_path, PERP, "funding")
+        read_series(tmp_path, SeriesKey.of(PERP, "funding"))
     assert what in caught.value.what
     stamp = START.replace(hour=8 * row).isoformat()
     assert caught.value.where == {"file": path, "column": "rate", "row": row, "ts": stamp}
@@ -129,11 +130,11 @@ def test_a_bad_rate_is_refused_with_its_place_and_remedy(tmp_path, rates, what, 
 
 
 def test_rates_of_hourly_funding_are_judged_per_eight_hours(tmp_path):
-    write(tmp_path, PERP, funding(rates=[3e-4] * 6, interval_hours=[8.0] * 6), series="funding")
-    assert read_series(tmp_path, PERP, "funding").frame.height == 6
+    write(tmp_path, PERP, funding(hours=range(0, 48, 8), rates=[3e-4] * 6, interval_hours=[8.0] * 6), series="funding")
+    assert read_series(tmp_path, SeriesKey.of(PERP, "funding")).frame.height == 6
     write(tmp_path, PERP, funding(rates=[1e-3] * 6, interval_hours=[1.0] * 6), series="funding")
     with pytest.raises(DataError, match="looks like percent"):
-        read_series(tmp_path, PERP, "funding")
+        read_series(tmp_path, SeriesKey.of(PERP, "funding"))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ def test_rates_of_hourly_funding_are_judged_per_eight_hours(tmp_path):
 def test_a_bad_table_is_refused_with_its_place_and_remedy(tmp_path, change, what, column, fix):
     path = write(tmp_path, SPOT, change(bars()))
     with pytest.raises(DataError) as caught:
-        read_series(tmp_path, SPOT, "spot")
+        read_series(tmp_path, SeriesKey.of(SPOT, "spot"))
     assert what in caught.value.what
     assert caught.value.where["file"] == path
     assert caught.value.where.get("column") == column
@@ -162,8 +163,8 @@ def test_a_bad_table_is_refused_with_its_place_and_remedy(tmp_path, change, what
 def test_a_file_that_is_no_parquet_is_refused(tmp_path, keep):
     path = write(tmp_path, SPOT, bars())
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(DataError, match="cannot be read as parquet") as caught:
-        read_series(tmp_path, SPOT, "spot")
+    with pytest.raises(DataError, match="cannot be read as parquet|is empty") as caught:
+        read_series(tmp_path, SeriesKey.of(SPOT, "spot"))
     assert caught.value.where == {"file": path}
     assert "again" in caught.value.fix
 
@@ -171,13 +172,13 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path, keep):
 def test_a_missing_file_names_those_near_it(tmp_path):
     write(tmp_path, SPOT, bars())
     with pytest.raises(DataError, match="no spot file for spot:here:BTC-USDC") as caught:
-        read_series(tmp_path, Instrument.parse("spot:here:BTC-USDC"), "spot")
+        read_series(tmp_path, SeriesKey.of(Instrument.parse("spot:here:BTC-USDC"), "spot"))
     assert caught.value.where["file"] == tmp_path / "spot/here/BTC-USDC.parquet"
     assert "spot/here/BTC-USDT.parquet" in caught.value.fix
     with pytest.raises(DataError, match="the folder has no perp files"):
-        read_series(tmp_path, PERP, "perp")
+        read_series(tmp_path, SeriesKey.of(PERP, "perp"))
     with pytest.raises(DataError, match="the market folder does not exist"):
-        read_series(tmp_path / "nowhere", SPOT, "spot")
+        read_series(tmp_path / "nowhere", SeriesKey.of(SPOT, "spot"))
 
 
 # ----------------------------------------------------------------------------------------------------------- reading
@@ -189,10 +190,10 @@ def test_a_missing_file_names_those_near_it(tmp_path):
 def test_units_and_zones_of_the_same_instants_read_equal(tmp_path, unit, zone):
     write(tmp_path, SPOT, bars())
     bounds = {"start_us": START_US + HOUR, "end_us": START_US + 5 * HOUR}
-    plain = read_series(tmp_path, SPOT, "spot", **bounds)
+    plain = read_series(tmp_path, SeriesKey.of(SPOT, "spot"), **bounds)
     other = bars().with_columns(pl.col("ts").dt.cast_time_unit(unit).dt.convert_time_zone(zone))
     write(tmp_path, SPOT, other)
-    read = read_series(tmp_path, SPOT, "spot", **bounds)
+    read = read_series(tmp_path, SeriesKey.of(SPOT, "spot"), **bounds)
     assert read.frame.equals(plain.frame)
     assert read.frame.schema == plain.frame.schema
     assert (read.first_us, read.last_us) == (plain.first_us, plain.last_us) == (START_US, START_US + 5 * HOUR)
@@ -200,7 +201,7 @@ def test_units_and_zones_of_the_same_instants_read_equal(tmp_path, unit, zone):
 
 def test_only_the_rows_of_the_range_are_read(tmp_path):
     write(tmp_path, SPOT, bars(hours=range(200)))
-    series = read_series(tmp_path, SPOT, "spot", start_us=START_US + 50 * HOUR, end_us=START_US + 60 * HOUR)
+    series = read_series(tmp_path, SeriesKey.of(SPOT, "spot"), start_us=START_US + 50 * HOUR, end_us=START_US + 60 * HOUR)
     stamps = series.frame["ts"].to_physical()
     assert (stamps.min(), stamps.max()) == (START_US + 50 * HOUR, START_US + 59 * HOUR)
     assert (series.first_us, series.last_us) == (START_US, START_US + 199 * HOUR)
@@ -210,14 +211,14 @@ def test_only_the_rows_of_the_range_are_read(tmp_path):
 
 def test_a_bad_row_outside_the_range_does_not_stop_a_run(tmp_path):
     write(tmp_path, SPOT, changed(bars(), "close", 5, -1.0))
-    assert read_series(tmp_path, SPOT, "spot", end_us=START_US + 5 * HOUR).frame.height == 5
+    assert read_series(tmp_path, SeriesKey.of(SPOT, "spot"), end_us=START_US + 5 * HOUR).frame.height == 5
     with pytest.raises(DataError):
-        read_series(tmp_path, SPOT, "spot", end_us=START_US + 6 * HOUR)
+        read_series(tmp_path, SeriesKey.of(SPOT, "spot"), end_us=START_US + 6 * HOUR)
 
 
 def test_columns_that_are_not_asked_for_are_not_read(tmp_path):
     write(tmp_path, SPOT, bars().with_columns(note=pl.lit("x")))
-    assert read_series(tmp_path, SPOT, "spot").frame.columns == ["ts", "open", "high", "low", "close", "volume"]
+    assert read_series(tmp_path, SeriesKey.of(SPOT, "spot")).frame.columns == ["ts", "open", "high", "low", "close", "volume"]
 
 
 # -------------------------------------------------------------------------------------------------------------- bars
@@ -235,7 +236,7 @@ def test_a_file_on_another_clock_is_refused(tmp_path):
     shifted = bars().with_columns(pl.col("ts") + pl.duration(minutes=30))
     path = write(tmp_path, SPOT, shifted)
     with pytest.raises(DataError, match="must open at multiples of their step") as caught:
-        resample(read_series(tmp_path, SPOT, "spot"), bar_us=HOUR)
+        resample(read_series(tmp_path, SeriesKey.of(SPOT, "spot")), bar_us=HOUR)
     assert caught.value.where == {"file": path, "column": "ts", "row": 0, "ts": "2024-03-01T00:30:00+00:00"}
     assert "shift it" in caught.value.fix
 
@@ -246,18 +247,18 @@ def test_bars_are_resampled_as_by_hand(tmp_path):
         {
             "ts": instants(k * 15 * MINUTE for k in (0, 1, 2, 3, 5, 6, 7, 11, 16)),
             "open": [10.0, 11.0, 12.0, 13.0, 21.0, 22.0, 23.0, 31.0, 50.0],
-            "high": [10.5, 19.0, 12.5, 13.5, 21.5, 29.0, 23.5, 31.5, 50.5],
+            "high": [11.5, 19.0, 13.5, 14.5, 22.5, 29.0, 24.5, 32.5, 51.5],
             "low": [9.5, 10.5, 8.0, 12.5, 20.5, 21.5, 18.0, 30.5, 49.5],
             "close": [11.0, 12.0, 13.0, 14.0, 22.0, 23.0, 24.0, 32.0, 51.0],
             "volume": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0],
         }
     )
     write(tmp_path, SPOT, frame)
-    assert resample(read_series(tmp_path, SPOT, "spot"), bar_us=HOUR).rows() == [
+    assert resample(read_series(tmp_path, SeriesKey.of(SPOT, "spot")), bar_us=HOUR).rows() == [
         (START.replace(hour=0), 10.0, 19.0, 8.0, 14.0, 10.0),
         (START.replace(hour=1), None, 29.0, 18.0, 24.0, 18.0),
-        (START.replace(hour=2), None, 31.5, 30.5, 32.0, 8.0),
-        (START.replace(hour=4), 50.0, 50.5, 49.5, 51.0, 9.0),
+        (START.replace(hour=2), None, 32.5, 30.5, 32.0, 8.0),
+        (START.replace(hour=4), 50.0, 51.5, 49.5, 51.0, 9.0),
     ]
 
 

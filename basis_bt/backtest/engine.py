@@ -22,6 +22,7 @@ from basis_bt.backtest.parameters import (
     size_params,
 )
 from basis_bt.backtest.result import Result
+from basis_bt.backtest.stakes import findings_at_stake
 from basis_bt.core.config import build_config, config_dict, config_hash, load_config
 from basis_bt.core.errors import KernelError
 from basis_bt.core.models import Config, SignalSpec
@@ -225,5 +226,6 @@ def _manifest(config: Config, panel: Panel, tables: Mapping[str, pl.DataFrame], 
             "marks": {source: int((sources == source).sum()) for source in MARK_SOURCES},
             "refused": {reason: int((refused == reason).sum()) for reason in REASONS if (refused == reason).any()},
         },
+        "checks": {"mode": config.data.checks, "findings": findings_at_stake(panel, tables)},
         "flags": flags,
     }

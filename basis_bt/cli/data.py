@@ -1,32 +1,19 @@
 """``basis-bt data``: market folders on disk."""
 
-from pathlib import Path
-
 import click
 
+from basis_bt.cli._lazy import LazyGroup
 
-@click.group("data")
+VERBS: dict[str, tuple[str, str]] = {
+    "ls": ("basis_bt.cli.data_ls:command", "Show what a market folder covers."),
+    "scan": ("basis_bt.cli.data_scan:command", "Rank the carry of everything in a market folder."),
+    "check": ("basis_bt.cli.data_check:command", "Look for everything that is wrong with the files."),
+    "import": ("basis_bt.cli.data_import:command", "Read dumps and exports of many formats into a market folder."),
+    "download": ("basis_bt.cli.data_download:command", "Fetch history from a venue into a market folder."),
+    "sample": ("basis_bt.cli.data_sample:command", "Write a synthetic market folder to try the tool with."),
+}
+
+
+@click.group("data", cls=LazyGroup, verbs=VERBS)
 def command() -> None:
-    """Make market data to try the tool with."""
-
-
-@command.command("sample")
-@click.argument(
-    "folder", metavar="[DIR]", type=click.Path(path_type=Path, file_okay=False), default=Path("data/sample")
-)
-@click.option("--seed", type=click.IntRange(min=0), default=20240101, show_default=True, help="Same seed, same bytes.")
-@click.option("--overwrite", is_flag=True, help="Replace an earlier sample; anything else is left alone.")
-def sample(folder: Path, seed: int, overwrite: bool) -> None:
-    """Write a synthetic market folder (default: data/sample).
-
-    A year of hourly bars and funding of three coins on two venues, made of random numbers: no real prices.
-    """
-    from basis_bt.market.sample import write_sample
-
-    files = write_sample(folder, seed=seed, overwrite=overwrite)
-    root = folder.resolve()
-    for path in files:
-        click.echo(f"{path.stat().st_size:>9,}  {path.relative_to(root).as_posix()}")
-    total = sum(path.stat().st_size for path in files)
-    click.echo(f"{total:>9,}  bytes in {len(files)} files under {folder}")
-    click.echo(f"Synthetic: random numbers from seed {seed}, no real prices. See {folder / 'README.md'}.")
+    """Get, inspect and check market data."""

@@ -5,14 +5,16 @@ import re
 from dataclasses import dataclass, field
 
 STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
-KINDS = ("spot", "perp")
+KINDS = ("spot", "perp")  # what a leg can be
+MARKET_KINDS = (*KINDS, "future")  # what market data can be about
 _VENUE = re.compile(r"^[a-z][a-z0-9_]*$")
 _SYMBOL = re.compile(r"^[A-Za-z0-9]+-[A-Za-z0-9]+$")
+_DATED = re.compile(r"^[A-Za-z0-9]+-[A-Za-z0-9]+-20[0-9]{6}$")
 
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """What can be traded, written ``kind:venue:BASE-QUOTE``; ``kind`` is ``spot`` or ``perp`` (linear)."""
+    """What is traded, written ``kind:venue:BASE-QUOTE``; a ``future`` has its expiry too: ``BASE-QUOTE-YYYYMMDD``."""
 
     kind: str
     venue: str
@@ -25,12 +27,13 @@ class Instrument:
         if len(parts) != 3:
             raise ValueError(f"{text!r} is no instrument; write kind:venue:BASE-QUOTE, e.g. perp:binance:BTC-USDT")
         kind, venue, symbol = parts
-        if kind not in KINDS:
-            raise ValueError(f"{text!r}: kind {kind!r} is not one of {', '.join(KINDS)}")
+        if kind not in MARKET_KINDS:
+            raise ValueError(f"{text!r}: kind {kind!r} is not one of {', '.join(MARKET_KINDS)}")
         if not _VENUE.match(venue):
             raise ValueError(f"{text!r}: venue {venue!r} is not a lower-case name")
-        if not _SYMBOL.match(symbol):
-            raise ValueError(f"{text!r}: symbol {symbol!r} is not BASE-QUOTE")
+        if not (_DATED if kind == "future" else _SYMBOL).match(symbol):
+            form = "BASE-QUOTE-YYYYMMDD" if kind == "future" else "BASE-QUOTE"
+            raise ValueError(f"{text!r}: symbol {symbol!r} is not {form}")
         return cls(kind, venue, symbol)
 
     def __str__(self) -> str:
@@ -41,8 +44,13 @@ class Instrument:
         """Whether the instrument is margined and pays funding."""
         return self.kind == "perp"
 
+    @property
+    def base(self) -> str:
+        """The coin: what is left of the first dash."""
+        return self.symbol.partition("-")[0]
+
     def path(self, series: str) -> str:
-        """Path of one of its series (``spot``, ``perp``, ``mark``, ``funding``) in a market folder."""
+        """Path of one of its series (``spot``, ``perp``, ``mark``, ``funding``, ...) in a market folder."""
         return f"{series}/{self.venue}/{self.symbol}.parquet"
 
 
@@ -56,7 +64,9 @@ class Leg:
     ratio: float
 
     def __post_init__(self) -> None:
-        Instrument.parse(self.instrument)
+        kind = Instrument.parse(self.instrument).kind
+        if kind not in KINDS:
+            raise ValueError(f"{self.instrument}: a leg is one of {', '.join(KINDS)}, found {kind}")
         if not math.isfinite(self.ratio) or self.ratio == 0:
             raise ValueError(f"ratio of {self.instrument} must be a finite number other than 0, found {self.ratio}")
 

@@ -32,7 +32,11 @@ def _check_hours(**durations: Duration | None) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """Which market folder, which span ``[start, end)``, which bar step (1m to 1d)."""
+    """Which market folder, which span ``[start, end)``, which bar step (1m to 1d), and what bad data does.
+
+    ``checks``: ``"strict"`` refuses whatever is wrong with the files; ``"clean"`` takes bad bars out, drops repeated
+    rows, goes on without missing settlements, and counts all of it in the manifest.
+    """
 
     __pydantic_config__ = STRICT
 
@@ -40,6 +44,7 @@ class Data:
     start: str | datetime
     end: str | datetime
     bar: Duration = "1h"
+    checks: Literal["strict", "clean"] = "strict"
 
     def __post_init__(self) -> None:
         start, end = parse_instant(self.start), parse_instant(self.end)

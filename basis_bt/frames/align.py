@@ -11,29 +11,6 @@ from basis_bt.market.schemas import TS
 FIELDS = ("open", "high", "low", "close", "volume")
 
 
-def file_step_us(series: Series) -> int | None:
-    """The step of a bar file in microseconds, its smallest distance of stamps; None with under two rows.
-
-    Raises
-    ------
-    DataError
-        If the stamps are not multiples of the step since the epoch: the bars are on another clock than the grid.
-    """
-    ts_us = series.frame["ts"].to_physical()
-    if len(ts_us) < 2:
-        return None
-    step = int(ts_us.diff().min())  # type: ignore[arg-type]
-    off = (ts_us % step) != 0
-    if off.any():
-        row = int(off.arg_max() or 0)
-        raise DataError(
-            f"bars of {step / US_PER_HOUR:g} h must open at multiples of their step (UTC) ({int(off.sum())} rows)",
-            where={"file": series.path, "column": "ts", "row": row, "ts": series.frame["ts"][row].isoformat()},
-            fix="the file is on another clock than the grid; shift it to the bar open in UTC or use finer bars",
-        )
-    return step
-
-
 def resample(series: Series, *, bar_us: int) -> pl.DataFrame:
     """Bars of the step ``bar_us``.
 
@@ -45,8 +22,7 @@ def resample(series: Series, *, bar_us: int) -> pl.DataFrame:
     DataError
         If the step asked for is finer than the file's, or no multiple of it.
     """
-    step = file_step_us(series)
-    frame = series.frame
+    step, frame = series.step_us, series.frame
     if "volume" not in frame.columns:
         frame = frame.with_columns(volume=pl.lit(None, dtype=pl.Float64))
     if step is None or step == bar_us:
@@ -89,7 +65,7 @@ def grid_span(bars: list[Series], *, start_us: int, end_us: int, bar_us: int) ->
     last = min(end_us - 1, *(series.last_us for series in bars)) // bar_us * bar_us
     n_bars = (last - first) // bar_us + 1
     if n_bars < 1:
-        spans = "; ".join(f"{s.instrument} {_day(s.first_us)} to {_day(s.last_us)}" for s in bars)
+        spans = "; ".join(f"{s.key.instrument} {_day(s.first_us)} to {_day(s.last_us)}" for s in bars)
         raise DataError(
             f"no bar is common to all legs between {_day(start_us)} and {_day(end_us)}",
             where={"legs": spans},

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -13,7 +12,11 @@ from basis_bt.core.models import Data
 from basis_bt.core.units import HOURS_PER_YEAR, US_PER_HOUR, bars_up, hours_to_us, parse_instant, to_us
 from basis_bt.frames.align import align, grid_span, resample
 from basis_bt.frames.settlements import Settlements, funding_by_row, settlements, trailing_funding
-from basis_bt.market.files import Series, read_series
+from basis_bt.market.checks import refuse
+from basis_bt.market.files import Series, has_series, read_series
+from basis_bt.market.remote import market_root
+from basis_bt.market.schemas import SeriesKey
+from basis_bt.market.witness import without_spikes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,12 +76,16 @@ def load_panel(
     DataError
         If a file is missing, unreadable or fails a check, or no bar is common to all legs.
     """
-    root, bar_us = Path(data.root), data.bar_us
+    bar_us = data.bar_us
     start_us, end_us = to_us(parse_instant(data.start)), to_us(parse_instant(data.end))
     n_warmup = bars_up(warmup_hours, bar_us=bar_us) + 1
     read_from = start_us // bar_us * bar_us - n_warmup * bar_us
     read_to = -(-end_us // bar_us) * bar_us
-    bars = [read_series(root, leg, leg.kind, start_us=read_from, end_us=read_to) for leg in combo.instruments]
+    bars = without_spikes(
+        [_read(data, leg, leg.kind, start_us=read_from, end_us=read_to) for leg in combo.instruments]
+    )
+    for series in bars:
+        refuse(series.findings, mode=data.checks, path=series.path)
     first_us, n_bars = grid_span(bars, start_us=start_us, end_us=end_us, bar_us=bar_us)
     frame = align(
         [resample(series, bar_us=bar_us) for series in bars],
@@ -94,8 +101,8 @@ def load_panel(
     for leg, instrument in enumerate(combo.instruments):
         if not instrument.is_perp:
             continue
-        funding = read_series(
-            root, instrument, "funding", start_us=first_us - max(longest_us, bar_us) - bar_us, end_us=read_to
+        funding = _read(
+            data, instrument, "funding", start_us=first_us - max(longest_us, bar_us) - bar_us, end_us=read_to
         )
         if funding.frame.is_empty():
             raise DataError(
@@ -104,8 +111,8 @@ def load_panel(
                 fix="choose a span that the funding file covers",
             )
         marks = None
-        if (root / instrument.path("mark")).is_file():
-            marks = read_series(root, instrument, "mark", start_us=read_from, end_us=read_to)
+        if has_series(market_root(data.root), SeriesKey.of(instrument, "mark")):
+            marks = _read(data, instrument, "mark", start_us=read_from, end_us=read_to)
             all_series.append(marks)
         all_series.append(funding)
         paid[leg] = settlements(funding, bars[leg], marks, bar_us=bar_us)
@@ -119,6 +126,11 @@ def load_panel(
             apr[row_end_us - window_us < begins] = np.nan
             added.append(pl.Series(funding_column(leg, hours), apr, nan_to_null=True))
     return _panel(combo, bars, frame.with_columns(added), all_series, paid, n_warmup=n_warmup, bar_us=bar_us)
+
+
+def _read(data: Data, instrument: Instrument, series: str, *, start_us: int, end_us: int) -> Series:
+    key = SeriesKey.of(instrument, series)
+    return read_series(market_root(data.root), key, start_us=start_us, end_us=end_us, checks=data.checks)
 
 
 def _panel(

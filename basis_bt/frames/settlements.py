@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from basis_bt.frames.align import file_step_us
 from basis_bt.market.files import Series
 
 MAX_JITTER_US = 60_000_000
@@ -75,7 +74,7 @@ def _latest_price(bars: Series | None, at_us: np.ndarray) -> tuple[np.ndarray, n
         return never, np.full(len(at_us), np.nan)
     ts = bars.frame["ts"].to_physical().to_numpy()
     opens, closes = bars.frame["open"].to_numpy(), bars.frame["close"].to_numpy()
-    step = file_step_us(bars) or 0
+    step = bars.step_us or 0
     at_open = np.searchsorted(ts, at_us, side="right") - 1
     at_close = np.searchsorted(ts + step, at_us, side="right") - 1
     open_us = np.where(at_open >= 0, ts[at_open], never)

@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from basis_bt.core.errors import DataError, StoreError
+from basis_bt.market.write import parquet_bytes, replace_bytes
 
 Array = np.ndarray[Any, Any]
 
@@ -284,23 +286,18 @@ def _hours_since_start(instant: datetime) -> int:
 
 
 def _write_parquet(path: Path, columns: dict[str, Array]) -> None:
-    """Small files (deltas of stamps, bytes of floats split by rank) whose pages carry checksums."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    types = {"ts": pa.timestamp("ms", tz="UTC"), "interval_hours": pa.int32()}
+    """Small files: deltas of stamps, bytes of floats split by rank."""
+    types = {"ts": pl.Datetime("ms", "UTC"), "interval_hours": pl.Int32}
     encodings = {"ts": "DELTA_BINARY_PACKED", "interval_hours": "PLAIN"}
-    table = pa.table({name: pa.array(values, types.get(name, pa.float64())) for name, values in columns.items()})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(
-        table.replace_schema_metadata(FILE_NOTE),
-        path,
-        compression="zstd",
+    frame = pl.DataFrame({name: pl.Series(values).cast(types.get(name, pl.Float64)) for name, values in columns.items()})
+    data = parquet_bytes(
+        frame,
+        metadata=FILE_NOTE,
         compression_level=19,
         use_dictionary=False,
         column_encoding={name: encodings.get(name, "BYTE_STREAM_SPLIT") for name in columns},
-        write_page_checksum=True,
     )
+    replace_bytes(path, data)
 
 
 def _readme(*, seed: int) -> str:
