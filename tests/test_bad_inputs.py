@@ -353,6 +353,21 @@ def test_a_damaged_file_of_our_own_is_refused_or_reads_equal(series, n_flips, n_
     assert refused >= 0.9 * (n_flips + n_cuts)
 
 
+@pytest.mark.parametrize("series", KEYS)
+def test_a_damaged_file_of_somebody_else_never_ends_in_an_error_that_is_not_ours(series, tmp_path):
+    """Without a hash wrong values may pass; stamps of the year 19863 and cells of nonsense must not escape as such."""
+    path = write(tmp_path, FRAMES[series], healthy()[FRAMES[series]], compression="uncompressed")
+    read = 0
+    for turn, (_, data) in enumerate(flips_and_cuts(path.read_bytes(), n_flips=500, n_cuts=20, seed=5)):
+        path.write_bytes(data)
+        try:
+            read += read_series(tmp_path, KEYS[series], checks=MODES[turn % 2]).frame.height > 0
+        except DataError as error:
+            assert str(path) in str(error)
+            assert error.fix
+    assert read > 0
+
+
 def test_stamps_of_the_healthy_folder_are_those_the_table_speaks_of():
     spot = healthy()[SPOT]["ts"]
     assert (spot.to_physical()[0], spot[-1]) == (START_MS, row_ts(N_BARS - 1))

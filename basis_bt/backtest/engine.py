@@ -166,14 +166,6 @@ def _data_flags(panel: Panel, tables: Mapping[str, pl.DataFrame]) -> list[str]:
     for leg, part in panel.settlements.items():
         if (part.mark_source == MARK_SOURCES.index("trade")).any():
             flags.append(f"{panel.instruments[leg]}: settlements without a mark are priced by its trade bars")
-        first_us, last_us = int(part.raw_us[0]), int(part.raw_us[-1])
-        late_hours = (first_us - int(panel.ts_us[0])) / 3.6e9
-        early_hours = (int(panel.ts_us[-1]) - last_us) / 3.6e9
-        if late_hours > 8 or early_hours > 8:
-            flags.append(
-                f"{panel.instruments[leg]}: funding does not cover the run; it goes "
-                f"from {from_us(first_us)} to {from_us(last_us)}"
-            )
     stale = int(tables["equity"]["stale"].sum())
     if stale:
         flags.append(f"{stale} rows are stale: a held leg had no bar; they are left out of returns and drawdowns")

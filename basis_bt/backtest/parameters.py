@@ -13,6 +13,7 @@ from basis_bt.core.rulebook import fee_bps, lot_and_minimum
 from basis_bt.core.units import US_PER_DAY, bars_up, parse_hours, parse_instant
 from basis_bt.frames.panel import Panel
 from basis_bt.kernels.structs import ComboParams, CostParams, FillParams, Market, RuleParams, SizeParams
+from basis_bt.market.cost_table import read_cost_table
 
 
 def by_leg(value: PerLeg, instrument: Instrument, *, key: str, default: float | None = None) -> float:
@@ -179,17 +180,7 @@ def _buckets(config: Config, panel: Panel) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def _day_table(path: Path, pairs: list[str], panel: Panel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    try:
-        rows = (
-            pl.read_parquet(path).select("day", "pair", "size_usd", "cost_bps").filter(pl.col("pair").is_in(set(pairs)))
-        )
-        rows = rows.with_columns(pl.col("day").cast(pl.Date), pl.col("size_usd", "cost_bps").cast(pl.Float64))
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(
-            f"the cost table cannot be read: {str(error).splitlines()[0]}",
-            where={"file": path},
-            fix="it needs the columns day, pair, size_usd, cost_bps",
-        ) from None
+    rows = read_cost_table(path).filter(pl.col("pair").is_in(list(set(pairs))))
     absent = set(pairs) - set(rows["pair"])
     if absent:
         raise DataError(
@@ -206,11 +197,6 @@ def _day_table(path: Path, pairs: list[str], panel: Panel) -> tuple[np.ndarray, 
             "every pair and day of a cost table must have each size once",
             where={"file": path},
             fix="fill or drop the rest",
-        )
-    bad = rows.filter(~((pl.col("size_usd") > 0) & pl.col("cost_bps").is_finite() & (pl.col("cost_bps") >= 0)))
-    if bad.height:
-        raise DataError(
-            f"impossible sizes or costs ({bad.height} rows)", where={"file": path}, fix=f"first: {bad.row(0)}"
         )
     sizes = np.sort(rows["size_usd"].unique().to_numpy())
     days = rows["day"].unique().sort()

@@ -41,20 +41,29 @@ def _leg(panel: Panel, series: Series) -> int | None:
 
 
 def _missing_funding_usd(series: Series, held: pl.DataFrame) -> float | None:
+    bar_us = held["ts"].to_physical().to_numpy()
+    notional = (held["position_base"].abs() * held["close_price"]).to_numpy()
+    due_us, rate = _missing(series, first_us=int(bar_us[0]), last_us=int(bar_us[-1]))
+    inside = (due_us >= bar_us[0]) & (due_us <= bar_us[-1])
+    bar = np.searchsorted(bar_us, due_us[inside], side="right") - 1
+    return float(np.sum(notional[bar] * np.abs(rate[inside]))) or None
+
+
+def _missing(series: Series, *, first_us: int, last_us: int) -> tuple[np.ndarray, np.ndarray]:
+    """When the missing settlements were due, and the rate settled before each (after it, where none was)."""
     ts_us, rate = series.frame["ts"].to_physical().to_numpy(), series.frame["rate"].to_numpy()
     hours = settlement_intervals_hours(ts_us)
     if "interval_hours" in series.frame.columns:
-        hours = series.frame["interval_hours"].fill_null(0).to_numpy()
-    missing = missing_settlements(ts_us, hours)
-    bar_us = held["ts"].to_physical().to_numpy()
-    notional = (held["position_base"].abs() * held["close_price"]).to_numpy()
-    at_stake = 0.0
+        hours = np.where(hours > 0, hours, series.frame["interval_hours"].fill_null(0).to_numpy())
+    missing, step_us = missing_settlements(ts_us, hours), np.where(hours > 0, hours, 8).astype(np.int64) * US_PER_HOUR
+    due = [np.arange(ts_us[0] - step_us[0], first_us - 1, -step_us[0])[::-1]]
+    rates = [np.full(len(due[0]), rate[0])]
     for row in np.flatnonzero(missing):
-        due_us = ts_us[row - 1] + np.arange(1, missing[row] + 1) * int(hours[row]) * US_PER_HOUR
-        bar = np.searchsorted(bar_us, due_us, side="right") - 1
-        inside = (bar >= 0) & (due_us <= bar_us[-1])
-        at_stake += float(np.sum(notional[bar[inside]]) * abs(rate[row - 1]))
-    return at_stake or None
+        due.append(ts_us[row - 1] + np.arange(1, missing[row] + 1) * step_us[row])
+        rates.append(np.full(missing[row], rate[row - 1]))
+    due.append(np.arange(ts_us[-1] + step_us[-1], last_us + 1, step_us[-1]))
+    rates.append(np.full(len(due[-1]), rate[-1]))
+    return np.concatenate(due), np.concatenate(rates)
 
 
 def _stale_notional_usd(panel: Panel, leg: int | None, held: pl.DataFrame) -> float | None:

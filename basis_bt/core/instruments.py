@@ -64,9 +64,10 @@ class Leg:
     ratio: float
 
     def __post_init__(self) -> None:
-        kind = Instrument.parse(self.instrument).kind
-        if kind not in KINDS:
-            raise ValueError(f"{self.instrument}: a leg is one of {', '.join(KINDS)}, found {kind}")
+        kind = self.instrument.partition(":")[0]
+        if kind in MARKET_KINDS and kind not in KINDS:
+            raise ValueError(f"{self.instrument!r}: kind {kind!r} is not one of {', '.join(KINDS)}")
+        Instrument.parse(self.instrument)
         if not math.isfinite(self.ratio) or self.ratio == 0:
             raise ValueError(f"ratio of {self.instrument} must be a finite number other than 0, found {self.ratio}")
 

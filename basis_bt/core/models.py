@@ -35,7 +35,8 @@ class Data:
     """Which market folder, which span ``[start, end)``, which bar step (1m to 1d), and what bad data does.
 
     ``checks``: ``"strict"`` refuses whatever is wrong with the files; ``"clean"`` takes bad bars out, drops repeated
-    rows, goes on without missing settlements, and counts all of it in the manifest.
+    rows, goes on without missing settlements, and counts all of it in the manifest. ``series``: other series that
+    signals of your own use, see ``frames/domain.py``.
     """
 
     __pydantic_config__ = STRICT
@@ -45,6 +46,7 @@ class Data:
     end: str | datetime
     bar: Duration = "1h"
     checks: Literal["strict", "clean"] = "strict"
+    series: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         start, end = parse_instant(self.start), parse_instant(self.end)

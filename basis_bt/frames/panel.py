@@ -1,5 +1,6 @@
 """The one door from frames to arrays: what a run knows of the market, read-only and C-contiguous."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,9 +12,11 @@ from basis_bt.core.instruments import Combo, Instrument
 from basis_bt.core.models import Data
 from basis_bt.core.units import HOURS_PER_YEAR, US_PER_HOUR, bars_up, hours_to_us, parse_instant, to_us
 from basis_bt.frames.align import align, grid_span, resample
+from basis_bt.frames.domain import domain_columns
 from basis_bt.frames.settlements import Settlements, funding_by_row, settlements, trailing_funding
-from basis_bt.market.checks import refuse
+from basis_bt.market.checks import refuse, uncovered_findings
 from basis_bt.market.files import Series, has_series, read_series
+from basis_bt.market.intervals import settlement_intervals_hours
 from basis_bt.market.remote import market_root
 from basis_bt.market.schemas import SeriesKey
 from basis_bt.market.witness import without_spikes
@@ -86,6 +89,12 @@ def load_panel(
     )
     for series in bars:
         refuse(series.findings, mode=data.checks, path=series.path)
+        if series.frame.is_empty() and series.findings:
+            raise DataError(
+                "no usable row is left of the bars read",
+                where={"file": series.path},
+                fix="look at what was found: basis-bt data check",
+            )
     first_us, n_bars = grid_span(bars, start_us=start_us, end_us=end_us, bar_us=bar_us)
     frame = align(
         [resample(series, bar_us=bar_us) for series in bars],
@@ -110,6 +119,8 @@ def load_panel(
                 where={"file": funding.path, "start": data.start, "end": data.end},
                 fix="choose a span that the funding file covers",
             )
+        funding = _with_ends(funding, first_us=first_us, last_us=first_us + (n_bars - 1) * bar_us)
+        refuse(funding.findings, mode=data.checks, path=funding.path)
         marks = None
         if has_series(market_root(data.root), SeriesKey.of(instrument, "mark")):
             marks = _read(data, instrument, "mark", start_us=read_from, end_us=read_to)
@@ -125,12 +136,24 @@ def load_panel(
             apr = trailing_funding(paid[leg], at_us=row_end_us, window_us=window_us) * HOURS_PER_YEAR / hours
             apr[row_end_us - window_us < begins] = np.nan
             added.append(pl.Series(funding_column(leg, hours), apr, nan_to_null=True))
+    columns, named = domain_columns(
+        data, combo.instruments, row_end_us=row_end_us, read_from_us=first_us - n_warmup * bar_us
+    )
+    added, all_series = added + columns, all_series + named
     return _panel(combo, bars, frame.with_columns(added), all_series, paid, n_warmup=n_warmup, bar_us=bar_us)
 
 
 def _read(data: Data, instrument: Instrument, series: str, *, start_us: int, end_us: int) -> Series:
     key = SeriesKey.of(instrument, series)
     return read_series(market_root(data.root), key, start_us=start_us, end_us=end_us, checks=data.checks)
+
+
+def _with_ends(funding: Series, *, first_us: int, last_us: int) -> Series:
+    """The settlements with a finding where they do not cover the run."""
+    hours = settlement_intervals_hours(funding.frame["ts"].to_physical().to_numpy())
+    span_us = (funding.first_us, funding.last_us)
+    ends = uncovered_findings(span_us, hours=hours, first_us=first_us, last_us=last_us)
+    return dataclasses.replace(funding, findings=[*funding.findings, *ends])
 
 
 def _panel(

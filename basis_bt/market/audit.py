@@ -1,6 +1,7 @@
 """Every check on everything in a market folder, as one table."""
 
 import dataclasses
+import io
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +11,7 @@ import polars as pl
 
 from basis_bt.core.errors import DataError
 from basis_bt.market.checks import Finding, funding_findings
+from basis_bt.market.cost_table import COLUMNS, read_cost_table
 from basis_bt.market.coverage import Holding, holdings, universe_symbol
 from basis_bt.market.files import Series, examine
 from basis_bt.market.loading import collect, read_bytes, scan_bytes
@@ -50,6 +52,7 @@ def audit(root: Path, *, checks: str = "strict") -> pl.DataFrame:
         for name in others
         if not name.startswith("cost/")
     ]  # fmt: skip
+    rows += [_row(name, finding, checks=checks) for name in others for finding in _cost_table(root, name)]
     bars: dict[tuple[str, int | None], list[Series]] = defaultdict(list)
     with ThreadPoolExecutor(4) as pool:
         for holding, result in zip(found, pool.map(lambda one: _examined(root, one), found), strict=True):
@@ -83,6 +86,18 @@ def _examined(root: Path, holding: Holding) -> Series | list[tuple[str, Finding]
         row = error.where.get("row")
         return [(holding.path, Finding(rule="file", repair="none", what=error.what, fix=error.fix,
                                        rows=1 if row is not None else 0, first_row=row))]  # fmt: skip
+
+
+def _cost_table(root: Path, name: str) -> list[Finding]:
+    """The finding about a cost table that no run could use; other tables beside them are left alone."""
+    path = root / name
+    if not name.startswith("cost/") or not set(COLUMNS) <= set(pl.read_parquet_schema(io.BytesIO(path.read_bytes()))):
+        return []
+    try:
+        read_cost_table(path)
+    except DataError as error:
+        return [Finding(rule="file", repair="none", what=error.what, fix=error.fix)]
+    return []
 
 
 def _universe(holding: Holding) -> list[tuple[str, Finding]]:

@@ -110,12 +110,16 @@ def examine(root: Path, key: SeriesKey, *, start_us: int | None = None, end_us: 
     bad = np.zeros(len(rows), dtype=bool)
     for finding, of_rows in value_findings(rows, key=key, first_row=low):
         findings.append(finding)
-        bad |= of_rows if finding.repair == "mask" else False
+        bad |= of_rows if finding.repair in ("mask", "drop") else False
     findings += hole_findings(ts_us[low:high], step_us=step_us, first_row=low)
     if bad.any():
         rows = rows.filter(~pl.Series(bad))
         good_us = ts_us[low:high][~bad]
-        if len(good_us):
+        if not len(good_us):
+            raise DataError(
+                f"no usable row is left: all {len(bad)} are bad", where={"file": path}, fix="fetch the series again"
+            )
+        if key.spec.is_bars:
             first_us = int(good_us[0]) if low == 0 else first_us
             last_us = int(good_us[-1]) if high == len(ts_us) else last_us
     return Series(

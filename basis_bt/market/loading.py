@@ -85,6 +85,10 @@ def read_bytes(path: Path) -> bytes:
         If it cannot be read, is empty, or is damaged.
     """
     try:
+        if path.is_symlink() and not path.exists():
+            raise OSError("the link leads nowhere, or back to itself")
+        if not path.is_file():
+            raise OSError("it is no file")
         data = path.read_bytes()
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error)

@@ -287,9 +287,9 @@ def _hours_since_start(instant: datetime) -> int:
 
 def _write_parquet(path: Path, columns: dict[str, Array]) -> None:
     """Small files: deltas of stamps, bytes of floats split by rank."""
-    types = {"ts": pl.Datetime("ms", "UTC"), "interval_hours": pl.Int32}
+    types: dict[str, Any] = {"ts": pl.Datetime("ms", "UTC"), "interval_hours": pl.Int32}
     encodings = {"ts": "DELTA_BINARY_PACKED", "interval_hours": "PLAIN"}
-    frame = pl.DataFrame({name: pl.Series(values).cast(types.get(name, pl.Float64)) for name, values in columns.items()})
+    frame = pl.DataFrame(columns).cast({name: types.get(name, pl.Float64) for name in columns})
     data = parquet_bytes(
         frame,
         metadata=FILE_NOTE,

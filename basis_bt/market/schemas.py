@@ -65,10 +65,11 @@ _F, _I32, _I64 = pl.Float64(), pl.Int32(), pl.Int64()
 _OHLC = {"ts": TS, **dict.fromkeys(PRICES, _F)}
 _OPEN_CLOSE = {"ts": TS, "open": _F, "close": _F}
 _HIGH_LOW = {"high": _F, "low": _F}
-_PRICE_BARS: dict[str, Any] = {"is_bars": True, "positive": PRICES, "not_negative": ("volume",)}
+_PRICE_BARS: dict[str, Any] = {"is_bars": True, "positive": PRICES}
+_TRADE_BARS: dict[str, Any] = {**_PRICE_BARS, "not_negative": ("volume",)}
 SERIES: dict[str, SeriesKind] = {
-    "spot": SeriesKind(required=_OHLC, optional={"volume": _F}, of="spot", **_PRICE_BARS),
-    "perp": SeriesKind(required=_OHLC, optional={"volume": _F}, of="perp", **_PRICE_BARS),
+    "spot": SeriesKind(required=_OHLC, optional={"volume": _F}, of="spot", **_TRADE_BARS),
+    "perp": SeriesKind(required=_OHLC, optional={"volume": _F}, of="perp", **_TRADE_BARS),
     "future": SeriesKind(
         required={"ts": TS, "close": _F}, optional={"open": _F, **_HIGH_LOW, "volume": _F, "kind": pl.String()},
         of="future", positive=PRICES, not_negative=("volume",),
@@ -78,7 +79,7 @@ SERIES: dict[str, SeriesKind] = {
     "premium": SeriesKind(required=_OPEN_CLOSE, optional=_HIGH_LOW, of="perp", is_bars=True),
     "funding": SeriesKind(
         required={"ts": TS, "rate": _F}, optional={"interval_hours": _I32, "mark_price": _F, "known_at": TS}, of="perp",
-        positive=("mark_price",), not_negative=("interval_hours",),
+        positive=("interval_hours", "mark_price"),
     ),
     "predicted": SeriesKind(required={"ts": TS, "rate": _F}, optional={"settlement_ts": TS}, of="perp"),
     "borrow": SeriesKind(required={"ts": TS, "rate_apr": _F}, optional={}, not_negative=("rate_apr",)),

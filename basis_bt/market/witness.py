@@ -13,6 +13,8 @@ from basis_bt.market.files import Series
 
 # Two prices of one coin at one time that are further apart than this cannot both be prices.
 MAX_RATIO = 1.5
+# Returns of one coin on two venues correlate by 0.9 and more in the same bar, and by about 0 one bar apart.
+MIN_COMMON, SHIFT_FLOOR, SHIFT_MARGIN = 100, 0.5, 0.3
 # Other names of a coin: the old ISO one, and the wrapped ones of a venue that settles on its own chain.
 ALIASES = {"XBT": "BTC", "UBTC": "BTC", "UETH": "ETH", "USOL": "SOL"}
 
@@ -33,6 +35,7 @@ def without_spikes(series: Sequence[Series]) -> list[Series]:
     Series of one coin and one step bear witness for each other. Closes more than `MAX_RATIO` apart contradict; of three
     or more the ones far from their median are wrong, of two the one that moved further since they last agreed, and both
     where they never did. Only the past and the present are looked at, so a bar is judged the same whatever comes after.
+    Series that are stamped one bar apart (one by the open, the other by the close) get a finding that nobody repairs.
     """
     groups: dict[tuple[str, int | None], list[int]] = defaultdict(list)
     for place, one in enumerate(series):
@@ -40,9 +43,13 @@ def without_spikes(series: Sequence[Series]) -> list[Series]:
     out = list(series)
     for places in groups.values():
         if len(places) > 1:
+            for place, finding in _shifted([series[k] for k in places]):
+                out[places[place]] = dataclasses.replace(
+                    out[places[place]], findings=[*out[places[place]].findings, finding]
+                )
             for place, wrong in zip(places, _contradicted([series[k] for k in places]), strict=True):
                 if wrong.any():
-                    out[place] = _taken_out(series[place], wrong)
+                    out[place] = _taken_out(out[place], wrong)
     return out
 
 
@@ -82,6 +89,41 @@ def _last_known(values: np.ndarray) -> np.ndarray:
     """Each column with NaN replaced by the last value above it."""
     rows = np.where(np.isnan(values), 0, np.arange(len(values))[:, None])
     return np.take_along_axis(values, np.maximum.accumulate(rows, axis=0), axis=0)
+
+
+def _shifted(series: list[Series]) -> list[tuple[int, Finding]]:
+    """Places of series whose returns go with the first one's a bar apart rather than in the same bar."""
+    first, found = _returns(series[0]), []
+    for place, one in enumerate(series[1:], start=1):
+        step_us = one.step_us or 0
+        same, late, early = (_correlation(first, _returns(one), lag_us=lag * step_us) for lag in (0, 1, -1))
+        if max(late, early) <= max(same + SHIFT_MARGIN, SHIFT_FLOOR):
+            continue
+        finding = Finding(
+            rule="shift", repair="none", rows=one.frame.height, first_row=one.first_row,
+            first_us=int(one.frame["ts"].to_physical()[0]),
+            what=f"bars are stamped one step {'late' if late > early else 'early'} beside {series[0].key}: "
+            f"their returns correlate by {max(late, early):.2f} a step apart and by {same:.2f} as stamped",
+            fix="a bar is stamped by its open; one of the two files stamps the close",
+        )  # fmt: skip
+        found.append((place, finding))
+    return found
+
+
+def _returns(series: Series) -> pl.DataFrame:
+    """Log returns of bars that follow one another without a hole: columns ``ts`` (epoch microseconds) and ``r``."""
+    ts_us = series.frame["ts"].to_physical().to_numpy()
+    moves = pl.DataFrame({"ts": ts_us[1:], "r": np.diff(np.log(series.frame["close"].to_numpy()))})
+    return moves.filter(pl.Series(np.diff(ts_us) == series.step_us))
+
+
+def _correlation(one: pl.DataFrame, other: pl.DataFrame, *, lag_us: int) -> float:
+    """Correlation of returns where the other's stamps are moved back by a lag; 0 with under a hundred in common."""
+    both = one.join(other.with_columns(pl.col("ts") - lag_us), on="ts")
+    left, right = both["r"].to_numpy(), both["r_right"].to_numpy()
+    if len(both) < MIN_COMMON or left.std() == 0 or right.std() == 0:
+        return 0.0
+    return float(np.corrcoef(left, right)[0, 1])
 
 
 def _taken_out(series: Series, wrong: np.ndarray) -> Series:

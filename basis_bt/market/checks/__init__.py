@@ -2,7 +2,7 @@
 
 from basis_bt.market.checks.columns import check_labels, check_schema
 from basis_bt.market.checks.finding import Finding, refuse
-from basis_bt.market.checks.settlements import funding_findings
+from basis_bt.market.checks.settlements import funding_findings, uncovered_findings
 from basis_bt.market.checks.stamps import hole_findings, stamp_findings
 from basis_bt.market.checks.values import value_findings
 
@@ -14,5 +14,6 @@ __all__ = [
     "hole_findings",
     "refuse",
     "stamp_findings",
+    "uncovered_findings",
     "value_findings",
 ]

@@ -44,8 +44,8 @@ class Finding:
 
     @property
     def first_ts(self) -> str | None:
-        """Stamp of the first bad row, ISO 8601."""
-        return None if self.first_us is None else from_us(self.first_us).isoformat()
+        """Stamp of the first bad row, ISO 8601; the bare microseconds where no calendar has them."""
+        return None if self.first_us is None else instant_text(self.first_us)
 
     def error(self, path: Any) -> DataError:
         """The finding as an error about a file."""
@@ -77,6 +77,14 @@ def refuse(findings: Iterable[Finding], *, mode: str, path: Any) -> None:
                 fix = f'{finding.fix}; or run with data.checks = "clean"'
                 error = DataError(error.what, where=error.where, fix=fix)
             raise error
+
+
+def instant_text(us: int) -> str:
+    """An instant as ISO 8601, or as epoch microseconds if it is out of every calendar."""
+    try:
+        return from_us(us).isoformat()
+    except (ValueError, OverflowError, OSError):
+        return f"{us} us"
 
 
 def found(

@@ -5,13 +5,52 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
-from basis_bt.core.units import US_PER_HOUR
+from basis_bt.core.units import US_PER_DAY, US_PER_HOUR
 from basis_bt.market.checks.finding import Finding, count_of, found, longest_run
 from basis_bt.market.intervals import missing_settlements, settlement_intervals_hours
 
 # A settled rate of one half or more has never been paid; and a typical one above 0.3 % per 8 hours is a percent figure.
 MAX_ABS_RATE = 0.5
 MAX_MEDIAN_RATE_8H = 0.003
+SAME_SETTLEMENT_US = 60_000_000
+
+
+def repeated_settlements(
+    rate: np.ndarray, ts_us: np.ndarray, *, first_row: int = 0
+) -> tuple[Finding, np.ndarray] | None:
+    """Settlements within a minute of another: one settlement whose stamp jittered, and would be paid twice."""
+    twice = np.zeros(len(ts_us), dtype=bool)
+    twice[1:] = np.diff(ts_us) <= SAME_SETTLEMENT_US
+    if not twice.any():
+        return None
+    agrees = bool((rate[twice] == rate[np.flatnonzero(twice) - 1]).all())
+    what = "settlements within a minute of another are one settlement" + ("" if agrees else ", and their rates differ")
+    finding = found(
+        twice, ts_us, rule="repeated settlements", repair="drop" if agrees else "none", what=what, first_row=first_row,
+        fix="drop the repeated rows" if agrees else "find out which of the rates was paid and drop the other",
+    )  # fmt: skip
+    return finding, twice
+
+
+def uncovered_findings(
+    span_us: tuple[int, int], *, hours: np.ndarray, first_us: int, last_us: int
+) -> Iterator[Finding]:
+    """Settlements that a run from ``first_us`` to ``last_us`` lacks, since the file with that span does not cover it.
+
+    ``hours`` are the intervals of the settlements read; unknown ones count as 8. Up to half a day is only noted.
+    """
+    for gap_us, from_us, interval_hours, word in (
+        (span_us[0] - first_us, first_us, hours[0], "begin only after the run does"),
+        (last_us - span_us[1], span_us[1], hours[-1], "end before the run does"),
+    ):
+        interval_us = int(interval_hours or 8) * US_PER_HOUR
+        if gap_us > 1.5 * interval_us:
+            yield Finding(
+                rule="missing settlements", repair="accept" if gap_us > US_PER_DAY // 2 else "note",
+                rows=round(gap_us / interval_us), first_us=from_us,
+                what=f"the settlements {word}: their funding cannot be booked",
+                fix="fetch them (basis-bt data download), or choose a span that they cover",
+            )  # fmt: skip
 
 
 def funding_findings(frame: pl.DataFrame, ts_us: np.ndarray, *, first_row: int = 0) -> Iterator[Finding]:

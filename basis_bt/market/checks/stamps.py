@@ -5,20 +5,29 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from basis_bt.core.units import US_PER_DAY, US_PER_HOUR, from_us, to_us
-from basis_bt.market.checks.finding import Finding, count_of, found
+from basis_bt.core.units import US_PER_DAY, US_PER_HOUR, to_us
+from basis_bt.market.checks.finding import Finding, count_of, found, instant_text
 from basis_bt.market.schemas import SeriesKey
 
+EARLIEST_US = to_us(datetime(2009, 1, 3, tzinfo=UTC))  # the first block of the first coin
 STEP_RUN = 24  # this many equal distances above the step are another step, not holes
 
 
 def stamp_findings(ts_us: np.ndarray, *, key: SeriesKey) -> Iterator[Finding]:
     """What is wrong with the stamps of a whole file, sorted and unique already (int64 epoch microseconds)."""
     late_us = to_us(datetime.now(UTC)) + US_PER_DAY
+    if len(ts_us) and ts_us[0] < EARLIEST_US:
+        yield found(
+            ts_us < EARLIEST_US, ts_us, rule="past", repair="none",
+            what=f"ts lies before there was any market: {instant_text(int(ts_us[0]))}",
+            fix="look at the unit of the stamps: seconds read as milliseconds give 1970",
+        )  # fmt: skip
+        return
     if len(ts_us) and ts_us[-1] > late_us:
         yield found(
             ts_us > late_us, ts_us, rule="future", repair="drop",
-            what=f"ts lies in the future: {from_us(int(ts_us[-1]))}", fix="fetch the series again, or drop the rows",
+            what=f"ts lies in the future: {instant_text(int(ts_us[-1]))}",
+            fix="fetch the series again, or drop the rows",
         )  # fmt: skip
         ts_us = ts_us[ts_us <= late_us]
     if not key.spec.is_bars or len(ts_us) < 2:

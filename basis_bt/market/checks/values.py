@@ -5,16 +5,15 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
-from basis_bt.core.units import from_us
-from basis_bt.market.checks.finding import Finding, found, longest_run
-from basis_bt.market.checks.settlements import funding_findings
+from basis_bt.market.checks.finding import Finding, found, instant_text, longest_run
+from basis_bt.market.checks.settlements import funding_findings, repeated_settlements
 from basis_bt.market.schemas import SeriesKey
 
 DEAD_BARS = 24  # this many bars in a row without a trade are a dead feed
 
 
 def value_findings(frame: pl.DataFrame, *, key: SeriesKey, first_row: int = 0) -> Iterator[tuple[Finding, np.ndarray]]:
-    """What is wrong with the values of rows in order, each finding with the mask of its rows.
+    """What is wrong with the values of rows in order, each finding with the mask of the rows it takes out.
 
     ``first_row`` is where the rows begin in their file; rows of findings are counted from there.
     """
@@ -50,8 +49,13 @@ def value_findings(frame: pl.DataFrame, *, key: SeriesKey, first_row: int = 0) -
     if spec.is_bars:
         yield from _bar_findings(frame, ts_us, known_bad=found_bad, first_row=first_row)
     if key.series == "funding":
-        nothing = np.zeros(len(frame), dtype=bool)
-        yield from ((finding, nothing) for finding in funding_findings(frame, ts_us, first_row=first_row))
+        twice = repeated_settlements(frame["rate"].to_numpy(), ts_us, first_row=first_row)
+        if twice is not None:
+            yield twice
+            frame = frame.filter(~pl.Series(twice[1]))
+        nothing = np.zeros(len(ts_us), dtype=bool)
+        once_us = frame["ts"].to_physical().to_numpy()
+        yield from ((finding, nothing) for finding in funding_findings(frame, once_us, first_row=first_row))
 
 
 def _bar_findings(
@@ -72,17 +76,20 @@ def _bar_findings(
                        fix="fetch the bars again; a single one may be a damaged cell"),
                 bad,
             )  # fmt: skip
-    if "volume" in frame.columns:
-        idle = frame["volume"].cast(pl.Float64).to_numpy() == 0
-        if idle.any():
-            longest, start = longest_run(idle)
-            dead = longest >= DEAD_BARS
-            since = f"{from_us(int(ts_us[start])):%Y-%m-%dT%H:%MZ}"
-            yield (
-                found(idle, ts_us, rule="dead feed" if dead else "no trade", repair="mask" if dead else "note",
-                       column="volume", first_row=first_row,
-                       what=f"{longest} bars in a row without a trade, from {since}"
-                       if dead else "bars without a trade; they count as tradable at their price",
-                       fix="a feed that stopped repeats its last price: leave the stretch out"),
-                idle if dead else np.zeros(len(idle), dtype=bool),
-            )  # fmt: skip
+    columns = [name for name in ("open", "high", "low", "close", "volume") if name in frame.columns]
+    values = np.column_stack([frame[name].cast(pl.Float64).to_numpy() for name in columns])
+    idle = np.zeros(len(values), dtype=bool)
+    idle[1:] = (values[1:] == values[:-1]).all(axis=1)
+    if "volume" in columns:
+        idle |= values[:, -1] == 0
+    if idle.any():
+        longest, start = longest_run(idle)
+        dead = longest >= DEAD_BARS
+        stretch = f"{longest} bars in a row in which nothing happened, from {instant_text(int(ts_us[start]))}"
+        yield (
+            found(idle, ts_us, rule="dead feed" if dead else "no trade", repair="mask" if dead else "note",
+                   column=columns[-1], first_row=first_row,
+                   what=stretch if dead else "bars without a trade; they count as tradable at their price",
+                   fix="a feed that stopped repeats its last price: leave the stretch out"),
+            idle if dead else np.zeros(len(idle), dtype=bool),
+        )  # fmt: skip
