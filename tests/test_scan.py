@@ -307,7 +307,7 @@ def test_an_unreadable_series_is_a_row_with_its_reason(tmp_path):
     put(tmp_path, funding([1e-4]).drop("rate"), "funding/okx/C-USDT.parquet")
     table = scan(tmp_path)
     assert table["symbol"].to_list() == ["A-USDT", "B-USDT", "C-USDT"]
-    assert "unreadable: it cannot be read as parquet" in one(table, "okx", "B-USDT")["notes"]
+    assert "unreadable: the file cannot be read as parquet" in one(table, "okx", "B-USDT")["notes"]
     assert one(table, "okx", "C-USDT")["notes"] == "unreadable: it has no column rate"
 
 

@@ -1,7 +1,6 @@
 """Which series a market folder holds, and what the stamps of one say: span, bar, settlements, holes, months."""
 
 import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,10 +13,8 @@ import polars as pl
 from basis_bt.core.errors import DataError
 from basis_bt.core.units import US_PER_DAY, US_PER_HOUR, from_us
 from basis_bt.market.intervals import missing_settlements, settlement_intervals_hours
+from basis_bt.market.loading import UNIVERSE, collect, read_bytes, scan_bytes
 from basis_bt.market.schemas import TS, SeriesKey, key_of_path
-from basis_bt.market.write import own_hash_is_right
-
-UNIVERSE = "funding_universe"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,32 +85,22 @@ def read_columns(path: Path, columns: Sequence[str], *, optional: Sequence[str] 
     DataError
         If the bytes are not those that were written, are no parquet, lack a column, or hold no usable stamps.
     """
-    try:
-        data = path.read_bytes()
-        if own_hash_is_right(data) is False:
-            raise DataError(
-                "the bytes are not those that were written", where={"file": path}, fix="import or download it again"
-            )
-        schema = pl.read_parquet_schema(io.BytesIO(data))
-        missing = [name for name in columns if name not in schema]
-        if missing:
-            raise DataError(
-                f"it has no column {' and no '.join(missing)}",
-                where={"file": path, "found": ", ".join(schema)},
-                fix="import it with a mapping of columns",
-            )
-        wanted = [*columns, *(name for name in optional if name in schema)]
-        frame = pl.read_parquet(io.BytesIO(data), columns=wanted)
-    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
-        raise _unreadable(path, error) from None
-    except BaseException as error:  # polars panics are no Exception
-        if type(error).__name__ != "PanicException":
-            raise
-        raise _unreadable(path, error) from None
+    data = read_bytes(path)
+    rows = scan_bytes(data, path=path)
+    schema = collect(rows.head(0), path=path).schema
+    missing = [name for name in columns if name not in schema]
+    if missing:
+        raise DataError(
+            f"it has no column {' and no '.join(missing)}",
+            where={"file": path, "found": ", ".join(schema)},
+            fix="import it with a mapping of columns",
+        )
+    wanted = [*columns, *(name for name in optional if name in schema)]
+    frame = collect(rows.select(wanted), path=path)
     if "instrument" in frame.columns and frame["instrument"].null_count():
         raise DataError(
             f"instrument must not be null ({frame['instrument'].null_count()} rows)",
-            where={"file": path, "column": "instrument", "row": frame["instrument"].is_null().arg_max()},
+            where={"file": path, "column": "instrument", "row": int(frame["instrument"].is_null().arg_max() or 0)},
             fix="drop the rows",
         )
     return frame.with_columns(_instants(frame["ts"], path=path)), hashlib.sha256(data).hexdigest()
@@ -206,10 +193,3 @@ def _instants(ts: pl.Series, *, path: Path) -> pl.Series:
     if ts.is_empty():
         raise DataError("the file has no rows", where=where, fix="fetch the series again")
     return ts.dt.convert_time_zone("UTC").cast(TS)
-
-
-def _unreadable(path: Path, error: BaseException) -> DataError:
-    sentence = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return DataError(
-        f"it cannot be read as parquet: {sentence}", where={"file": path}, fix="fetch or write the file again"
-    )
