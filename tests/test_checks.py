@@ -12,6 +12,7 @@ from realdata import real_market
 import basis_bt
 from basis_bt.core.errors import DataError
 from basis_bt.market.audit import audit
+from basis_bt.market.catalogue import catalogue
 from basis_bt.market.checks import value_findings
 from basis_bt.market.files import read_series
 from basis_bt.market.intervals import missing_settlements, settlement_intervals_hours
@@ -236,3 +237,13 @@ def test_a_series_in_parts_reads_as_one(tmp_path):
         write(root, f"{SPOT}/part={month}/data", part)
     assert read_series(root, SeriesKey("spot", "binance", "BTC-USDT")).frame.equals(whole)
     assert run(root).metrics.equals(run(folder(tmp_path / "whole")).metrics)
+
+
+def test_a_run_tells_that_an_input_is_not_what_the_catalogue_met(tmp_path):
+    root = folder(tmp_path)
+    assert run(root).manifest["flags"] == run(root).manifest["flags"]
+    catalogue(root)
+    assert not [flag for flag in run(root).manifest["flags"] if flag.startswith("input changed")]
+    write(root, SPOT, healthy()[SPOT].with_columns(pl.col("volume") + 1.0))
+    (flag,) = [flag for flag in run(root).manifest["flags"] if flag.startswith("input changed")]
+    assert "spot/binance/BTC-USDT.parquet was replaced" in flag

@@ -33,7 +33,9 @@ from basis_bt.frames.settlements import MARK_SOURCES
 from basis_bt.kernels.structs import REASONS, Market, Recorded, Totals, recorded
 from basis_bt.ledger import tables as ledger_tables
 from basis_bt.ledger.identity import check_books
+from basis_bt.market.catalogue import changed_inputs
 from basis_bt.market.files import file_hash
+from basis_bt.market.remote import market_root
 from basis_bt.signals import Signal, build_signal, evaluate
 
 
@@ -93,7 +95,8 @@ def run(
         "events": ledger_tables.events_table(panel, rows, totals),
         "trades": ledger_tables.trades_table(panel, rows, totals),
     }
-    manifest = _manifest(checked, panel, tables, flags=flags + _data_flags(panel, tables))
+    flags += _data_flags(panel, tables) + _changed_inputs(checked, panel)
+    manifest = _manifest(checked, panel, tables, flags=flags)
     manifest |= {"books_residual_usd": residual_usd, "wall_seconds": time.perf_counter() - started}
     return Result(manifest=manifest, tables=tables)
 
@@ -170,6 +173,13 @@ def _data_flags(panel: Panel, tables: Mapping[str, pl.DataFrame]) -> list[str]:
     if stale:
         flags.append(f"{stale} rows are stale: a held leg had no bar; they are left out of returns and drawdowns")
     return flags
+
+
+def _changed_inputs(config: Config, panel: Panel) -> list[str]:
+    """A sentence for each input whose bytes are not those that the folder's catalogue met before."""
+    root = market_root(config.data.root)
+    used = {str(series.path).removeprefix(f"{root}/"): series.sha256 for series in panel.series}
+    return [f"input changed: {sentence}" for sentence in changed_inputs(root, used=used)]
 
 
 def _manifest(config: Config, panel: Panel, tables: Mapping[str, pl.DataFrame], *, flags: list[str]) -> dict[str, Any]:
