@@ -11,7 +11,9 @@ from basis_bt.market.intervals import missing_settlements, settlement_intervals_
 
 # A settled rate of one half or more has never been paid; and a typical one above 0.3 % per 8 hours is a percent figure.
 MAX_ABS_RATE = 0.5
+# In under a week a coin in a squeeze may really pay more.
 MAX_MEDIAN_RATE_8H = 0.003
+MAX_MEDIAN_RATE_8H_SHORT = 0.0075
 SAME_SETTLEMENT_US = 60_000_000
 
 
@@ -69,7 +71,8 @@ def funding_findings(frame: pl.DataFrame, ts_us: np.ndarray, *, first_row: int =
         said = frame["interval_hours"].cast(pl.Float64).fill_null(0.0).to_numpy()
     hours = np.where(said > 0, said, told)
     per_8h = np.abs(rate) * 8.0 / np.where(said > 0, said, 8.0)
-    if len(rate) and np.median(per_8h) > MAX_MEDIAN_RATE_8H:
+    is_short = len(rate) > 0 and ts_us[-1] - ts_us[0] < 7 * US_PER_DAY
+    if len(rate) and np.median(per_8h) > (MAX_MEDIAN_RATE_8H_SHORT if is_short else MAX_MEDIAN_RATE_8H):
         yield Finding(
             rule="percent", repair="none", column="rate", rows=len(rate), first_row=first_row, first_us=int(ts_us[0]),
             fix=percent, what=f"rate looks like percent: its median is {np.median(per_8h):.4g} per 8 hours",

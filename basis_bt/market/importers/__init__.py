@@ -1,0 +1,1 @@
+"""Files as people have them, read into series: one importer a file, listed in ``formats.py``."""
