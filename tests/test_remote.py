@@ -27,7 +27,7 @@ RUN = {
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory):
     """An empty bucket of a store on loopback, and a sample folder beside it."""
-    pytest.importorskip("s3fs", reason="remote folders need the extra basis-bt[remote]")
+    pytest.importorskip("s3fs", reason="remote folders need the extra basis-bt[s3]")
     import boto3
     from moto.server import ThreadedMotoServer
 

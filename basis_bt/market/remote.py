@@ -27,6 +27,6 @@ def market_root(text: str) -> Path:
         raise ConfigError(
             f"{text.partition('://')[0]}:// cannot be opened: {error}",
             where={"root": text},
-            fix="install the packages for remote folders: pip install 'basis-bt[remote]'",
+            fix="install the packages for remote folders: pip install 'basis-bt[s3]' or 'basis-bt[gs]'",
         ) from None
     return remote
