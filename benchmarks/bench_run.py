@@ -140,7 +140,14 @@ def prepared(market: Path) -> tuple[Callable[[], object], Callable[[], object], 
     panel = load()
     inputs, _ = p.market_struct(panel, evaluate(signal, panel), np.full(panel.n_bars, np.nan))
     size, _ = p.size_params(config)
-    fixed = (p.combo_params(config), p.rule_params(config), size, p.cost_params(config, panel), p.fill_params(config))
+    fixed = (
+        p.combo_params(config),
+        p.rule_params(config),
+        size,
+        p.cost_params(config, panel),
+        p.fill_params(config),
+        p.wallet_params(config, panel)[0],
+    )
 
     def trial() -> Any:
         rows = recorded(n_bars=panel.n_bars, n_legs=len(LEGS), n_settlements=len(inputs.mark_price))

@@ -13,7 +13,17 @@ from basis_bt.core.units import US_PER_DAY, US_PER_HOUR, bars_up, from_us
 from basis_bt.frames.panel import load_panel
 from basis_bt.kernels.metrics import trial_metrics
 from basis_bt.kernels.status import OK
-from basis_bt.kernels.structs import ComboParams, CostParams, FillParams, RuleParams, SizeParams, recorded
+from basis_bt.kernels.structs import (
+    ATOMICITIES,
+    FILL_MODELS,
+    ComboParams,
+    CostParams,
+    FillParams,
+    RuleParams,
+    SizeParams,
+    WalletParams,
+    recorded,
+)
 from basis_bt.kernels.trial import run_trial
 from basis_bt.signals import build_signal, evaluate
 
@@ -26,7 +36,7 @@ def write_market(case, root: Path):
     """Parquet files of a case below ``root``; returns the instruments of its legs."""
     instruments = []
     for index, leg in enumerate(case["legs"]):
-        venue, symbol = f"venue{index}", "BTC-USDT"
+        venue, symbol = f"venue{index}", f"COIN{index}-USDT"  # no leg is witness for another
         instruments.append(f"{leg['kind']}:{venue}:{symbol}")
 
         def write(series, frame, venue=venue, symbol=symbol):
@@ -129,7 +139,66 @@ def structs(case, ts_us):
         impact_coef_bps=np.array([cost["impact_coef_bps"] for cost in costs]),
         impact_exponent=costs[0]["impact_exponent"],
     )
-    return combo, rule_params, size_params, cost_params, FillParams(latency_bars=bars(case["fills"]["latency_hours"]))
+    return combo, rule_params, size_params, cost_params, fill_params(case["fills"], [cost["fee_bps"] for cost in costs], bars=bars)
+
+
+def fill_params(fills, fees_bps, *, bars):
+    """The fills of a case; what it leaves out is off."""
+    latency = fills["latency_hours"]
+    latencies = latency if isinstance(latency, list) else [latency] * len(fees_bps)
+    off = math.inf
+    limits = (fills.get(key) for key in ("max_cost_bps", "max_volume_share", "max_spread_bps"))
+    return FillParams(
+        np.array([bars(one) for one in latencies], dtype=np.int64),
+        FILL_MODELS.index(fills.get("model", "certain")),
+        float(fills.get("volume_cap", 0.1)),
+        float(fills.get("fill_probability", 1.0)),
+        float(fills.get("offset_bps", 0.0)),
+        np.array(fills.get("maker_fee_bps", fees_bps), dtype=np.float64),
+        float(fills.get("reject_probability", 0.0)),
+        ATOMICITIES.index(fills.get("atomicity", "rollback")),
+        bars(fills.get("rollback_delay_hours", 0.0)),
+        float(fills.get("rollback_penalty_bps", 0.0)),
+        *(off if limit is None else float(limit) for limit in limits),
+        int(fills.get("seed", 0)),
+        int(fills.get("trial", 0)),
+    )
+
+
+def wallet_params(case, ts_us):
+    """The wallets of a case; without any, one for all and no test of its margin."""
+    wallets, legs = case.get("wallets", {}), case["legs"]
+    is_split, is_perp = wallets.get("mode", "pooled") == "segregated", [leg["kind"] == "perp" for leg in legs]
+    venues = [leg.get("venue", f"venue{index}") if is_split else "all" for index, leg in enumerate(legs)]
+    names = list(dict.fromkeys(venues))
+    own = np.array([[venue == name for venue in venues] for name in names])
+    tiers = [leg.get("tiers", [(0.0, 0.0, 0.0)]) for leg in legs]
+    table = np.full((3, len(legs), max(map(len, tiers))), np.inf)
+    for index, rows in enumerate(tiers):
+        table[:, index, : len(rows)] = np.array(rows).T
+    table[1:][np.isinf(table[1:])] = 0.0
+    haircut = wallets.get("spot_collateral") or 0.0
+    off = math.inf
+    cap = wallets.get("transfer_daily_cap_usd")
+    halted = np.zeros(len(ts_us), dtype=np.bool_)
+    for first_us, last_us in wallets.get("transfer_halts_us", []):
+        halted |= (ts_us >= first_us) & (ts_us < last_us)
+    return WalletParams(
+        np.array([names.index(venue) for venue in venues], dtype=np.int64),
+        is_split,
+        wallets.get("margin", "venue" if is_split else "none") == "venue",
+        np.ascontiguousarray(np.where(own, np.where(is_perp, 1.0, haircut), 0.0)),
+        np.ascontiguousarray(own & np.array(is_perp)),
+        *(np.ascontiguousarray(part) for part in table),
+        np.array([float(leg.get("liquidation_fee_bps", 0.0)) for leg in legs]),
+        bars_up(wallets.get("transfer_hours") or 0.0, bar_us=case["bar_us"]),
+        float(wallets.get("transfer_fee_usd") or 0.0),
+        float(wallets.get("transfer_min_usd") or 0.0),
+        off if cap is None else float(cap),
+        halted,
+        ts_us // US_PER_DAY,
+        float(wallets.get("rebalance_below") or 0.0),
+    )
 
 
 def two_sided(case):
@@ -166,8 +235,11 @@ def simulate(case, root: Path):
         basis = evaluate(build_signal(SignalSpec(name="basis_bps"), combo, bar_us=data.bar_us), panel)
     market, _ = market_struct(panel, values, basis)
     combo_p, rule_p, size_p, cost_p, fill_p = structs(case, panel.ts_us)
-    rows = recorded(n_bars=panel.n_bars, n_legs=len(legs), n_settlements=len(market.mark_price))
-    totals = run_trial(market, combo_p, rule_p, size_p, cost_p, fill_p, rows)
+    wallet_p = wallet_params(case, panel.ts_us)
+    rows = recorded(
+        n_bars=panel.n_bars, n_legs=len(legs), n_settlements=len(market.mark_price), n_wallets=len(wallet_p.weight)
+    )
+    totals = run_trial(market, combo_p, rule_p, size_p, cost_p, fill_p, wallet_p, rows)
     if totals.status != OK:
         return panel, market, rows, totals, None
     metrics = trial_metrics(rows, totals, panel.close_price, size_p.capital_usd, panel.bar_hours)

@@ -9,7 +9,8 @@ docstring of the function that adds says which one it is, so that another implem
 
 import math
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
@@ -17,7 +18,11 @@ YEAR_HOURS = 8760.0
 SNAP_LIMIT_US = 60_000_000
 WHOLE_TOLERANCE = 1e-9
 FLAT_DEVIATION_BPS = 1e-9
-BOOKS = ("delta", "basis", "funding", "fees", "spread", "bucket", "impact", "delay")
+MASK_64 = 2**64 - 1
+BOOKS = (
+    "delta", "basis", "funding", "fees", "spread", "bucket", "impact", "delay", "rollback_execution", "rollback_price",
+    "transfer", "liquidation",
+)  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------- time and the grid
@@ -92,7 +97,7 @@ def price_points(trade_bars, step_us, mark_bars, mark_step_us):
     points = []
     for ts, open_, _high, _low, close, _volume in trade_bars:
         points += [(ts, 0, 1, open_), (ts + step_us, 0, 0, close)]
-    for ts, open_, close in mark_bars:
+    for ts, open_, *_, close in mark_bars:
         points += [(ts, 1, 1, open_), (ts + mark_step_us, 1, 0, close)]
     return sorted(points)
 
@@ -287,6 +292,325 @@ def pays_fee_in_base(leg, cost, change):
     return bool(cost["fee_in_base"]) and leg["kind"] == "spot" and change > 0
 
 
+def gross_quantity(leg, cost, change, fee_bps):
+    """Quantity ordered so that `change` arrives: abs(change) / (1.0 - fee_bps / 1e4) where the fee is taken in base."""
+    n_net = abs(change)
+    return n_net / (1.0 - fee_bps / 1e4) if pays_fee_in_base(leg, cost, change) else n_net
+
+
+# ---------------------------------------------------------------------------------------- fills that are not certain
+
+
+def mix(value):
+    """Finalizer of splitmix64: 64 bits in, 64 well shuffled bits out."""
+    value = (value + 0x9E3779B97F4A7C15) & MASK_64
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & MASK_64
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & MASK_64
+    return value ^ (value >> 31)
+
+
+def uniform(seed, trial, bar, leg, stream):
+    """Number in [0, 1) that depends on its five keys and on nothing else."""
+    z = mix(seed & MASK_64)
+    for key in (trial, bar, leg, stream):
+        z = mix(z ^ (key & MASK_64))
+    return (z >> 11) * 2.0**-53
+
+
+def latency_bars_of_legs(latency_hours, n_legs, bar_us):
+    """Bars of latency of each leg, from one duration or a list with one for each."""
+    hours = latency_hours if isinstance(latency_hours, (list, tuple)) else [latency_hours] * n_legs
+    return [hours_to_bars(value, bar_us) for value in hours]
+
+
+def is_refused(fills, bar, leg):
+    """Whether the venue refuses a leg: stream 1 under reject_probability."""
+    probability = fills.get("reject_probability") or 0.0
+    return probability > 0.0 and uniform(fills.get("seed", 0), fills.get("trial", 0), bar, leg, 1) < probability
+
+
+def fill_fraction(fills, *, bar, leg, n_gross, bar_volume):
+    """Share of a leg's order that a market order gets: 1.0, (cap * volume) / n_gross at most 1.0, or 0.0 or 1.0."""
+    model = fills.get("model", "certain")
+    if model == "volume":
+        return min(1.0, fills["volume_cap"] * (bar_volume or 0.0) / n_gross)
+    if model == "bernoulli":
+        drawn = uniform(fills.get("seed", 0), fills.get("trial", 0), bar, leg, 0)
+        return 1.0 if drawn < fills["fill_probability"] else 0.0
+    return 1.0
+
+
+def maker_limit(arrival, side, offset_bps):
+    """arrival * (1.0 - side * offset_bps / 1e4): a buy waits below what it saw, a sale above."""
+    return arrival * (1.0 - side * offset_bps / 1e4)
+
+
+def trades_through(limit, side, high, low):
+    """A bar that only touches the limit does not fill it."""
+    return low < limit if side > 0 else high > limit
+
+
+def combo_units(position, legs):
+    """Units of combo each leg's position amounts to: position / ratio."""
+    return [q / leg["ratio"] for q, leg in zip(position, legs, strict=True)]
+
+
+def is_naked(position, legs):
+    """Whether the legs are not all the same number of combos: they differ by over 1e-9 of the largest."""
+    units = combo_units(position, legs)
+    return max(units) - min(units) > WHOLE_TOLERANCE * max(abs(x) for x in units)
+
+
+def preflight_refusal(*, legs, costs, fills, changes, arrival, volumes, ts_us):
+    """Why an entry that the rule and the size allow is not sent, or None; each limit is off without a value.
+
+    cost: sum of n_gross * A * cost_bps over sum of n_gross * A, legs in order, with the costs of a taker who fills at
+    the arrival price now; volume_share: n_gross / V; both refuse while a volume is needed and not known; spread:
+    twice the half.
+    """
+    weighted, notional, share, spread = 0.0, 0.0, 0.0, 0.0
+    for leg, cost, change, price, volume in zip(legs, costs, changes, arrival, volumes, strict=True):
+        n_gross = gross_quantity(leg, cost, change, cost["fee_bps"])
+        parts = fill_cost(
+            side=1 if change > 0 else -1,
+            n_net=abs(change),
+            n_gross=n_gross,
+            arrival=price,
+            reference=price,
+            volume=volume,
+            half_spread_bps=cost["half_spread_bps"],
+            fee_bps=cost["fee_bps"],
+            bucket_usd=cost["bucket_usd"],
+            bucket_bps_row=bucket_row(cost, ts_us),
+            impact_coef_bps=cost["impact_coef_bps"],
+            impact_exponent=cost["impact_exponent"],
+        )
+        unknown = volume is None and cost["impact_coef_bps"] != 0.0
+        weighted += math.inf if unknown else n_gross * price * parts["cost_bps"]
+        notional += n_gross * price
+        share = max(share, math.inf if volume is None else n_gross / volume)
+        spread = max(spread, 2.0 * cost["half_spread_bps"])
+    found = {"cost": weighted / notional, "volume_share": share, "spread": spread}
+    limits = {"cost": "max_cost_bps", "volume_share": "max_volume_share", "spread": "max_spread_bps"}
+    for reason, value in found.items():
+        limit = fills.get(limits[reason])
+        if limit is not None and value > limit:
+            return reason
+    return None
+
+
+# ----------------------------------------------------------------------------------------------------------- wallets
+
+
+def wallet_of_each_leg(legs, mode):
+    """Place of each leg's wallet: one for all, or one a venue in the order in which venues first occur."""
+    if mode == "pooled":
+        return [0] * len(legs)
+    venues = [leg.get("venue", f"venue{i}") for i, leg in enumerate(legs)]
+    first_seen = list(dict.fromkeys(venues))
+    return [first_seen.index(venue) for venue in venues]
+
+
+def kappa_of_legs(legs, prices, leverage):
+    """What one combo takes of each leg: abs(ratio) * P * m, m = 1.0 for spot and 1.0 / leverage for a perp."""
+    return [
+        abs(leg["ratio"]) * price * (1.0 if leg["kind"] == "spot" else 1.0 / leverage)
+        for leg, price in zip(legs, prices, strict=True)
+    ]
+
+
+def wallet_targets(equity, kappas, wallet_of_leg, n_wallets):
+    """equity * (kappa of a wallet / kappa of all), each kappa added over its legs in order."""
+    total, shares = 0.0, [0.0] * n_wallets
+    for kappa, w in zip(kappas, wallet_of_leg, strict=True):
+        total += kappa
+        shares[w] += kappa
+    return [equity * (share / total) for share in shares]
+
+
+def matched_transfers(held, targets):
+    """(giver, receiver, amount): the first surplus gives to the first shortage the smaller of the two, and so on."""
+    over = [have - want for have, want in zip(held, targets, strict=True)]
+    plan: list[tuple] = []
+    while True:
+        giver = next((w for w, amount in enumerate(over) if amount > 0.0), None)
+        receiver = next((w for w, amount in enumerate(over) if amount < 0.0), None)
+        if giver is None or receiver is None:
+            return plan
+        amount = min(over[giver], -over[receiver])
+        over[giver] -= amount
+        over[receiver] += amount
+        plan.append((giver, receiver, amount))
+
+
+class Wallets:
+    """Cash by wallet, what is queued to be sent and what is on its way."""
+
+    def __init__(self, options, *, legs, capital_usd, stamps, bar_us):
+        options = options or {"mode": "pooled"}
+        self.is_segregated = options["mode"] == "segregated"
+        self.margin_on = options.get("margin", "venue" if self.is_segregated else "none") == "venue"
+        self.haircut = options.get("spot_collateral") or 0.0
+        self.transfer_bars = hours_to_bars(options.get("transfer_hours") or 0.0, bar_us)
+        self.fee = options.get("transfer_fee_usd") or 0.0
+        self.least = options.get("transfer_min_usd") or 0.0
+        self.daily_cap = options.get("transfer_daily_cap_usd")
+        self.halts = options.get("transfer_halts_us") or ()
+        self.rebalance_below = options.get("rebalance_below") if self.is_segregated else None
+        self.of_leg = wallet_of_each_leg(legs, options["mode"])
+        self.n = max(self.of_leg) + 1
+        self.stamps = stamps
+        self.cash = [0.0] * self.n if self.is_segregated else [capital_usd]
+        self.unsplit = capital_usd if self.is_segregated else 0.0
+        self.is_split = not self.is_segregated
+        self.queue: list[dict] = []
+        self.flights: list[tuple] = []
+        self.sent_of_day: dict[int, float] = {}
+
+    def legs_of(self, w):
+        return [i for i, wallet in enumerate(self.of_leg) if wallet == w]
+
+    def in_flight(self):
+        return sum((amount for _due, _receiver, amount in self.flights), 0.0)
+
+    def total(self):
+        """All cash there is: what is in no wallet yet, the wallets in order, what is in flight."""
+        total = self.unsplit
+        for cash in self.cash:
+            total += cash
+        return total + self.in_flight()
+
+    def is_busy(self):
+        return bool(self.queue or self.flights)
+
+    def pay(self, leg, amount):
+        self.cash[self.of_leg[leg]] += amount
+
+    def split(self, targets):
+        self.cash, self.unsplit, self.is_split = list(targets), 0.0, True
+
+    def plan(self, held, targets):
+        """Queues what is worth sending."""
+        for giver, receiver, amount in matched_transfers(held, targets):
+            if amount >= self.least and amount > self.fee:
+                self.queue.append({"from": giver, "to": receiver, "amount": amount})
+
+    def arrive(self, t):
+        for _due, receiver, amount in [flight for flight in self.flights if flight[0] <= t]:
+            self.cash[receiver] += amount
+        self.flights = [flight for flight in self.flights if flight[0] > t]
+
+    def send(self, t):
+        """Sends what may leave at row t; returns the leg each fee is booked for, once a transfer."""
+        ts = self.stamps[t]
+        charged: list[int] = []
+        if any(begin <= ts < end for begin, end in self.halts):
+            return charged
+        for item in self.queue:
+            sent = self.sent_of_day.get(ts // DAY_US, 0.0)
+            amount = item["amount"] if self.daily_cap is None else min(item["amount"], self.daily_cap - sent)
+            if amount <= self.fee:
+                continue
+            self.sent_of_day[ts // DAY_US] = sent + amount
+            item["amount"] -= amount
+            self.cash[item["from"]] -= amount
+            self.flights.append((t + self.transfer_bars, item["to"], amount - self.fee))
+            charged.append(self.legs_of(item["to"])[0])
+        self.queue = [item for item in self.queue if item["amount"] > 0.0]
+        if self.transfer_bars == 0:
+            self.arrive(t)
+        return charged
+
+
+# ------------------------------------------------------------------------------------------------------------ margin
+
+
+def tier_of(tiers, notional_usd):
+    """The row with floor < notional <= the next floor; nothing at all is in the first."""
+    found = tiers[0]
+    for row in tiers:
+        if row[0] < notional_usd:
+            found = row
+    return found
+
+
+@dataclass(frozen=True)
+class Holding:
+    """A leg of a wallet on its way from one price to another; `tiers` is None for spot, `weight` 1.0 or the haircut."""
+
+    position: float
+    weight: float
+    tiers: Any
+    begin: float
+    end: float
+
+    def price(self, path_frac):
+        return self.begin + path_frac * (self.end - self.begin)
+
+    def notional(self, path_frac):
+        return abs(self.position) * self.price(path_frac)
+
+
+def wallet_equity(cash, holdings, path_frac):
+    """Margin equity: cash, then weight * q * P over legs in order."""
+    for leg in holdings:
+        cash += leg.weight * leg.position * leg.price(path_frac)
+    return cash
+
+
+def wallet_surplus(cash, holdings, path_frac, tiers_at=None):
+    """Margin equity less maintenance, leg by leg notional * mmr - amount; the tiers may be those of another place."""
+    surplus = wallet_equity(cash, holdings, path_frac)
+    for leg in holdings:
+        if leg.tiers and leg.position != 0.0:
+            place = path_frac if tiers_at is None else tiers_at
+            _floor, mmr, amount = tier_of(leg.tiers, leg.notional(place))
+            surplus -= leg.notional(path_frac) * mmr - amount
+    return surplus
+
+
+def first_shortfall(cash, holdings):
+    """First fraction of the path just beyond which equity is under maintenance, 0.0 if it is at the start; or None.
+
+    Between two places at which some notional passes a floor the tiers are those in the middle and the surplus is a
+    straight line: its zero is begin + (end - begin) * s_begin / (s_begin - s_end).
+    """
+    if wallet_surplus(cash, holdings, 0.0) < 0.0:
+        return 0.0
+    places = {0.0, 1.0}
+    for leg in holdings:
+        for floor, _mmr, _amount in leg.tiers or ():
+            if leg.position != 0.0 and leg.end != leg.begin:
+                place = (floor / abs(leg.position) - leg.begin) / (leg.end - leg.begin)
+                if 0.0 < place < 1.0:
+                    places.add(place)
+    ordered = sorted(places)
+    for begin, end in zip(ordered, ordered[1:], strict=False):
+        middle = 0.5 * (begin + end)
+        at_begin = wallet_surplus(cash, holdings, begin, middle)
+        at_end = wallet_surplus(cash, holdings, end, middle)
+        if at_begin < 0.0:
+            return begin
+        if at_end < 0.0:
+            return begin + (end - begin) * at_begin / (at_begin - at_end)
+    return None
+
+
+def margin_paths(leg, candles, prices, stamps, bar_us):
+    """(open, high, low) of each row that margin is tested on: of the mark bars if they have highs, else of the trades.
+
+    A leg without one of the three in a row stays at its last close, that of the row if it has one.
+    """
+    if leg["mark_bars"] and len(leg["mark_bars"][0]) == 5:
+        candles = resample([(*row, 0.0) for row in leg["mark_bars"]], leg["mark_step_us"], bar_us)
+    paths = []
+    for ts, last_close in zip(stamps, prices.close, strict=True):
+        own = candles.get(ts)
+        is_whole = own is not None and own.open is not None
+        paths.append((own.open, own.high, own.low) if is_whole else (last_close,) * 3)
+    return paths
+
+
 # ------------------------------------------------------------------------------------------------------------ metrics
 
 
@@ -324,7 +648,9 @@ def growth(ratio, years):
         return math.inf
 
 
-def metrics(*, capital_usd, bar_us, equity, stale, held, gross_notional, fills, books, trades, n_refused):
+def metrics(
+    *, capital_usd, bar_us, equity, stale, held, naked, gross_notional, fills, books, trades, events, min_margin_ratio
+):
     """Every metric of the page; None for a null. Sums run from the left, over rows, fills, trades or legs in order."""
     bar_hours = bar_us / HOUR_US
     n_bars = len(equity)
@@ -334,7 +660,7 @@ def metrics(*, capital_usd, bar_us, equity, stale, held, gross_notional, fills, 
     returns, previous = [], capital_usd
     for value, is_stale in zip(equity, stale, strict=True):
         if not is_stale:
-            returns.append(value / previous - 1.0)
+            returns.append(value / previous - 1.0 if previous != 0.0 else 0.0)
             previous = value
     mean, deviation = mean_and_deviation(returns)
     downside = math.sqrt(sum(min(r, 0.0) * min(r, 0.0) for r in returns) / len(returns)) if returns else 0.0
@@ -368,7 +694,15 @@ def metrics(*, capital_usd, bar_us, equity, stale, held, gross_notional, fills, 
         "slippage_usd": total["spread"] + total["bucket"] + total["impact"] + total["delay"],
         "pnl_usd": pnl,
         "end_equity_usd": equity[-1],
-        "n_refused": n_refused,
+        "rollback_usd": total["rollback_execution"] + total["rollback_price"],
+        "n_refused": sum(event["event"] == "refused" for event in events),
+        "n_rollbacks": sum(event["event"] == "rollback" for event in events),
+        "n_unfilled": sum(event["event"] == "unfilled" for event in events),
+        "naked_hours": sum(naked) * bar_hours,
+        "transfer_usd": total["transfer"],
+        "liquidation_usd": total["liquidation"],
+        "n_liquidations": sum(event["event"] == "liquidation" for event in events),
+        "min_margin_ratio": min_margin_ratio,
         "apr_on_capital": pnl / capital_usd / years,
         "apr_on_notional": pnl / mean_notional / (n_held * bar_hours / YEAR_HOURS) if n_held else None,
     }
@@ -382,7 +716,8 @@ class Prices:
     """What one leg shows at each row of the run.
 
     `arrival`: the open, else the last close before the row; `close`: the last close up to the end of the row, with
-    `missing` where the row has none of its own; `volume`: the last one above zero of a bar before the row, or None.
+    `missing` where the row has none of its own; `volume`: the last one above zero of a bar before the row, or None;
+    `high`, `low` and `bar_volume` are of the row itself, None where it is missing.
     """
 
     open: list
@@ -390,11 +725,14 @@ class Prices:
     close: list
     missing: list
     volume: list
+    high: list
+    low: list
+    bar_volume: list
 
 
 def leg_prices(candles, stamps):
     """Prices of one leg at the stamps of the run; bars before the run count as the past."""
-    prices = Prices([], [], [], [], [])
+    prices = Prices([], [], [], [], [], [], [], [])
     for ts in stamps:
         before = sorted(stamp for stamp in candles if stamp < ts)
         own = candles.get(ts)
@@ -405,12 +743,15 @@ def leg_prices(candles, stamps):
         prices.close.append(own.close if own else last_close)
         prices.missing.append(own is None)
         prices.volume.append(volumes[-1] if volumes else None)
+        prices.high.append(own.high if own else None)
+        prices.low.append(own.low if own else None)
+        prices.bar_volume.append(own.volume if own else None)
     return prices
 
 
 def settlements_by_row(legs, stamps, bar_us):
     """For each row the settlements paid at it, by leg and then raw stamp, each with its mark."""
-    rows = [[] for _ in stamps]
+    rows: list[list] = [[] for _ in stamps]
     for i, leg in enumerate(legs):
         points = price_points(leg["bars"], leg["step_us"], leg["mark_bars"], leg["mark_step_us"])
         for raw, rate, own_mark, known in sorted(leg["settlements"], key=lambda row: row[0]):
@@ -431,6 +772,11 @@ def settlements_by_row(legs, stamps, bar_us):
     return rows
 
 
+def combo_lot(legs):
+    """The largest lot / abs(ratio)."""
+    return max(leg["lot"] / abs(leg["ratio"]) for leg in legs)
+
+
 def size_entry(*, legs, costs, arrival, equity, direction, size):
     """Combo quantity of an entry and what each leg's position changes by, or the reason it is refused.
 
@@ -445,10 +791,9 @@ def size_entry(*, legs, costs, arrival, equity, direction, size):
     if not equity > 0:
         return "size", 0.0, 0.0, []
     kappa = 0.0
-    for leg, price in zip(legs, arrival, strict=True):
-        kappa += abs(leg["ratio"]) * price * (1.0 if leg["kind"] == "spot" else 1.0 / size["leverage"])
-    lot = max(leg["lot"] / abs(leg["ratio"]) for leg in legs)
-    x = floor_to_lot(size["allocation"] * equity / kappa, lot)
+    for own_kappa in kappa_of_legs(legs, arrival, size["leverage"]):
+        kappa += own_kappa
+    x = floor_to_lot(size["allocation"] * equity / kappa, combo_lot(legs))
     if not x > 0:
         return "size", x, 0.0, []
     for leg, price in zip(legs, arrival, strict=True):
@@ -484,8 +829,631 @@ def exit_reason(*, rule, bar_us, value, direction, bars_held, last_equity, sized
     return "signal" if leaves else None
 
 
-def backtest(*, legs, start_us, end_us, bar_us, signal, rule, size, costs, fills):
-    """One run of one combo, row by row: accruals, decision, fill, mark.
+@dataclass
+class Excess:
+    """What one fill changed too much and has to be closed: as a net change, last marked at the price `marked`."""
+
+    leg: int
+    change: float
+    reference: float
+    due: int
+    marked: float
+
+
+@dataclass
+class Order:
+    """What the rule decided, and how far it has come: the state of the attempt that is being worked, and its excess."""
+
+    action: str
+    reason: str
+    bar: int
+    direction: int
+    x: float
+    changes: list
+    arrival: list
+    earliest: int
+    atomicity: str
+    sized_on: float | None = None
+    cash_before: float | None = None
+    start: int | None = None
+    waited: bool = False
+    quoted: set = field(default_factory=set)
+    fractions: dict = field(default_factory=dict)
+    rows: dict = field(default_factory=dict)
+    kept: float = 0.0
+    excess: list = field(default_factory=list)
+
+    def working_legs(self):
+        return [i for i, change in enumerate(self.changes) if change != 0.0]
+
+    def try_again(self, *, bar, x, changes):
+        """The rest as a new attempt of the same decision."""
+        self.x, self.changes, self.earliest = x, changes, bar
+        self.start, self.waited, self.quoted, self.fractions, self.rows = None, False, set(), {}, {}
+
+
+class Run:
+    """Cash, positions, books and the order in flight of one run; a method for each step of a bar."""
+
+    def __init__(self, *, legs, stamps, prices, paths, bar_us, rule, size, costs, fills, wallets, out):
+        self.legs, self.stamps, self.prices, self.bar_us, self.out = legs, stamps, prices, bar_us, out
+        self.rule, self.size, self.costs, self.fills = rule, size, costs, fills
+        self.reference_leg = next((i for i, leg in enumerate(legs) if leg["kind"] == "spot"), 0)
+        self.latency_bars = latency_bars_of_legs(fills["latency_hours"], len(legs), bar_us)
+        self.rollback_bars = hours_to_bars(fills.get("rollback_delay_hours") or 0.0, bar_us)
+        self.cooldown_bars = hours_to_bars(rule["cooldown_hours"] or 0.0, bar_us)
+        self.paths, self.position, self.direction = paths, [0.0] * len(legs), 0
+        self.wallets = Wallets(wallets, legs=legs, capital_usd=size["capital_usd"], stamps=stamps, bar_us=bar_us)
+        self.min_margin_ratio: Any = None
+        self.dropped: list = []
+        self.books = [dict.fromkeys(BOOKS, 0.0) for _ in legs]
+        self.order: Any = None
+        self.entry_bar, self.exit_bar = None, None
+        self.sized_on, self.x_held, self.cash_before_entry = None, 0.0, None
+        self.held, self.changed, self.arrival = [], [], None
+
+    @property
+    def cash(self):
+        return self.wallets.total()
+
+    def equity_at(self, prices):
+        """All cash, then q * P over legs in order."""
+        equity = self.cash
+        for q, price in zip(self.position, prices, strict=True):
+            equity += q * price
+        return equity
+
+    def note(self, t, event, reason, d, quantity):
+        self.out["events"].append({"bar": t, "event": event, "reason": reason, "direction": d, "quantity": quantity})
+
+    def begin_bar(self):
+        """What earns delta and basis in this bar: what is held, less what waits to be closed as an excess."""
+        self.held, self.changed, self.arrival = list(self.position), [0.0] * len(self.legs), None
+        self.dropped = []
+        for excess in self.order.excess if self.order else ():
+            self.held[excess.leg] -= excess.change
+
+    # ------------------------------------------------------------------------------------- 1. arrivals and transfers
+
+    def send(self, t):
+        for leg in self.wallets.send(t):
+            self.books[leg]["transfer"] += self.wallets.fee
+
+    def targets(self, prices):
+        kappas = kappa_of_legs(self.legs, prices, self.size["leverage"])
+        return wallet_targets(self.equity_at(prices), kappas, self.wallets.of_leg, self.wallets.n)
+
+    def plan_transfers(self, t, prices):
+        """Queues the way from what each wallet has at these prices to its target, and sends what may leave now."""
+        held = []
+        for w, cash in enumerate(self.wallets.cash):
+            for i in self.wallets.legs_of(w):
+                cash += self.position[i] * prices[i]
+            held.append(cash)
+        self.wallets.plan(held, self.targets(prices))
+        self.send(t)
+
+    # ------------------------------------------------------------------------------------------ 2. accruals
+
+    def accrue(self, settlement):
+        i, flow = settlement["leg"], 0.0
+        if self.position[i] != 0.0:
+            flow = funding_cash(self.position[i], settlement["mark"], settlement["rate"])
+        self.wallets.pay(i, flow)
+        self.books[i]["funding"] += flow
+        self.out["funding"].append(settlement | {"position": self.position[i], "cash": flow})
+
+    # ------------------------------------------------------------------------------------------ 3. decision
+
+    def decide(self, t, value, basis):
+        arrival = [leg.arrival[t] for leg in self.prices]
+        if self.direction == 0:
+            d = entry_direction(self.rule, value)
+            if d != 0 and (self.exit_bar is None or t - self.exit_bar >= self.cooldown_bars):
+                self.decide_entry(t, d, basis, arrival)
+            return
+        reason = exit_reason(
+            rule=self.rule,
+            bar_us=self.bar_us,
+            value=value,
+            direction=self.direction,
+            bars_held=t - self.entry_bar,
+            last_equity=self.out["equity"][t - 1],
+            sized_on_usd=self.sized_on,
+        )
+        if reason:
+            self.leave(t, reason, arrival)
+        elif self.wallets.rebalance_below is not None and not self.wallets.is_busy():
+            self.rebalance(t, arrival)
+
+    def leave(self, t, reason, arrival):
+        apart = is_naked(self.position, self.legs)
+        self.order = Order(
+            action="exit",
+            reason=reason,
+            bar=t,
+            direction=self.direction,
+            x=self.largest_units() if apart else self.x_held,
+            changes=[-q for q in self.position],
+            arrival=arrival,
+            earliest=t + min(self.latency_bars),
+            atomicity="naked" if apart else "match",
+        )
+
+    def rebalance(self, t, arrival):
+        """Where a wallet is short of margin: a smaller combo first, and then, or at once, cash to where it belongs."""
+        ratios = [self.margin_ratio(w, arrival) for w in range(self.wallets.n)]
+        if not any(ratio is not None and ratio < self.wallets.rebalance_below for ratio in ratios):
+            return
+        kappa = 0.0
+        for own_kappa in kappa_of_legs(self.legs, arrival, self.size["leverage"]):
+            kappa += own_kappa
+        target = floor_to_lot(self.size["allocation"] * self.equity_at(arrival) / kappa, combo_lot(self.legs))
+        x = abs(self.position[0] / self.legs[0]["ratio"])
+        if target >= x:
+            self.plan_transfers(t, arrival)
+        elif not target > 0.0:
+            self.leave(t, "margin", arrival)
+        else:
+            self.order = Order(
+                action="resize",
+                reason="margin",
+                bar=t,
+                direction=self.direction,
+                x=x - target,
+                changes=[
+                    -(self.direction * leg["ratio"]) * (x - target) if q != 0.0 else 0.0
+                    for q, leg in zip(self.position, self.legs, strict=True)
+                ],
+                arrival=arrival,
+                earliest=t + min(self.latency_bars),
+                atomicity="naked" if is_naked(self.position, self.legs) else "match",
+            )
+
+    def decide_entry(self, t, d, basis, arrival):
+        limit = self.rule["max_basis_bps"]
+        if limit is not None and (basis is None or abs(basis) > limit):
+            self.note(t, "refused", "basis", d, 0.0)
+            return
+        equity = self.equity_at(arrival) if self.size["compounding"] else self.size["capital_usd"]
+        refusal, x, x_net, changes = size_entry(
+            legs=self.legs, costs=self.costs, arrival=arrival, equity=equity, direction=d, size=self.size
+        )
+        if refusal is None:
+            refusal = preflight_refusal(
+                legs=self.legs,
+                costs=self.costs,
+                fills=self.fills,
+                changes=changes,
+                arrival=arrival,
+                volumes=[leg.volume[t] for leg in self.prices],
+                ts_us=self.stamps[t],
+            )
+        if refusal:
+            self.note(t, "refused", refusal, d, x)
+            return
+        self.order = Order(
+            action="entry",
+            reason="signal",
+            bar=t,
+            direction=d,
+            x=x_net,
+            changes=changes,
+            arrival=arrival,
+            earliest=t + min(self.latency_bars),
+            atomicity=self.fills.get("atomicity", "rollback"),
+            sized_on=equity,
+        )
+        if not self.wallets.is_split:
+            self.wallets.split(self.targets(arrival))
+        elif self.wallets.is_segregated:
+            self.plan_transfers(t, arrival)
+
+    def largest_units(self):
+        return max(abs(x) for x in combo_units(self.position, self.legs))
+
+    # ---------------------------------------------------------------------------------------------- 4. fills
+
+    def work(self, t):
+        """One bar of the order in flight: its closings first; else its attempt starts, its legs fill, it resolves."""
+        order = self.order
+        if order.excess:
+            self.close_excess(t)
+            return
+        if t < order.earliest or (order.action == "entry" and order.start is None and self.wallets.is_busy()):
+            return
+        if order.reason == "liquidation":
+            self.close_survivors(t)
+            return
+        legs = order.working_legs()
+        if order.start is None:
+            if any(self.prices[i].open[t] is None for i in legs):
+                if not order.waited:
+                    self.note(t, "waiting", order.reason, order.direction, order.x)
+                    order.waited = True
+                return
+            order.start = t
+        for i in legs:
+            lag = self.latency_bars[i] - min(self.latency_bars)
+            if i not in order.fractions and t >= order.start + lag and self.prices[i].open[t] is not None:
+                self.work_leg(t, i)
+        if len(order.fractions) == len(legs):
+            self.resolve(t)
+
+    def work_leg(self, t, i):
+        """Asks the venue for one leg; a maker leg whose limit is not reached has its answer at its next bar."""
+        order, leg, cost, change = self.order, self.legs[i], self.costs[i], self.order.changes[i]
+        side, is_maker = 1 if change > 0 else -1, self.fills.get("model", "certain") == "maker"
+        fraction, reference, at_limit = 1.0, self.prices[i].open[t], False
+        if i not in order.quoted:
+            if is_refused(self.fills, t, i):
+                fraction = 0.0
+            elif is_maker:
+                limit = maker_limit(order.arrival[i], side, self.fills["offset_bps"])
+                at_limit = trades_through(limit, side, self.prices[i].high[t], self.prices[i].low[t])
+                if not at_limit:
+                    order.quoted.add(i)
+                    return
+                reference = limit
+            else:
+                fraction = fill_fraction(
+                    self.fills,
+                    bar=t,
+                    leg=i,
+                    n_gross=gross_quantity(leg, cost, change, cost["fee_bps"]),
+                    bar_volume=self.prices[i].bar_volume[t],
+                )
+        order.fractions[i] = fraction
+        if fraction == 0.0:
+            return
+        if order.cash_before is None:
+            order.cash_before = self.cash
+        change = fraction * change
+        self.fill(t, i, change, reference=reference, at_limit=at_limit)
+        if order.action == "exit" and fraction == 1.0:
+            self.position[i] = 0.0
+
+    def fill(self, t, i, change, *, reference, at_limit=False):
+        """One fill of the order itself, in the books it is in as long as it is no excess."""
+        order = self.order
+        row = self.trade(t, i, change, reference=reference, arrival=order.arrival[i], at_limit=at_limit)
+        self.books[i]["fees"] += row["fee"]
+        for name in ("spread", "bucket", "impact", "delay"):
+            self.books[i][name] += row[name]
+        self.changed[i], self.arrival, order.rows[i] = change, order.arrival, row
+
+    def close_survivors(self, t):
+        """What a liquidation left over leaves leg by leg, each in full at its first open."""
+        order = self.order
+        for i, q in enumerate(self.position):
+            if q != 0.0 and self.prices[i].open[t] is not None:
+                self.fill(t, i, -q, reference=self.prices[i].open[t])
+                self.position[i] = 0.0
+        if not any(q != 0.0 for q in self.position):
+            self.note(t, "exit", order.reason, order.direction, order.x)
+            self.order = None
+            self.end_trade(t, order.reason)
+
+    def trade(self, t, i, change, *, reference, arrival, at_limit=False, closing=False):
+        """Moves cash and position by one fill and writes its row; which books it is in is for the caller."""
+        order, leg, cost, side = self.order, self.legs[i], self.costs[i], 1 if change > 0 else -1
+        fee_bps, half_spread_bps = cost["fee_bps"], cost["half_spread_bps"]
+        if at_limit:
+            maker_fee_bps = self.fills.get("maker_fee_bps")
+            fee_bps = fee_bps if maker_fee_bps is None else maker_fee_bps[i]
+            half_spread_bps = 0.0
+        elif closing:
+            half_spread_bps += self.fills.get("rollback_penalty_bps") or 0.0
+        n_gross = gross_quantity(leg, cost, change, fee_bps)
+        parts = fill_cost(
+            side=side,
+            n_net=abs(change),
+            n_gross=n_gross,
+            arrival=arrival,
+            reference=reference,
+            volume=self.prices[i].volume[t],
+            half_spread_bps=half_spread_bps,
+            fee_bps=fee_bps,
+            bucket_usd=() if at_limit else cost["bucket_usd"],
+            bucket_bps_row=() if at_limit else bucket_row(cost, self.stamps[t]),
+            impact_coef_bps=0.0 if at_limit else cost["impact_coef_bps"],
+            impact_exponent=cost["impact_exponent"],
+        )
+        if pays_fee_in_base(leg, cost, change):
+            self.wallets.pay(i, -(n_gross * parts["fill"]))
+        else:
+            self.wallets.pay(i, -change * parts["fill"])
+            self.wallets.pay(i, -parts["fee"])
+        self.position[i] += change
+        if self.direction != 0:
+            trade = len(self.out["trades"])
+        else:
+            trade = len(self.out["trades"]) + 1 if order.action == "entry" and not closing else 0
+        row = {
+            "bar": t,
+            "leg": i,
+            "trade": trade,
+            "action": "rollback" if closing else order.action,
+            "reason": order.reason,
+            "decision_bar": order.bar,
+            "side": side,
+            "quantity": n_gross,
+            "position_change": change,
+            "arrival": arrival,
+            "reference": reference,
+        } | {k: parts[k] for k in ("fill", "notional", "fee", "spread", "bucket", "impact", "delay")}
+        self.out["fills"].append(row)
+        return row
+
+    def resolve(self, t):
+        """Every leg has its answer: what all have is kept, what is over becomes an excess, closed now or later."""
+        order, fractions = self.order, self.order.fractions
+        least, most = min(fractions.values()), max(fractions.values())
+        order.kept = {"rollback": 1.0 if least == 1.0 else 0.0, "match": least, "naked": most}[order.atomicity]
+        if order.kept > 0.0:
+            if order.action == "entry":
+                self.keep_entry(t)
+            elif order.action == "resize":
+                self.x_held -= order.kept * order.x
+            self.note(t, order.action, order.reason, order.direction, order.kept * order.x)
+        elif order.action == "entry" and self.direction == 0:
+            for row in order.rows.values():
+                row["trade"] = 0
+        if most > order.kept:
+            self.note(t, "rollback", order.reason, order.direction, (most - order.kept) * order.x)
+        elif most == 0.0 and order.action == "entry" and order.atomicity != "match":
+            self.note(t, "unfilled", order.reason, order.direction, order.x)
+        if order.atomicity != "naked":
+            for i in order.working_legs():
+                if fractions[i] > order.kept:
+                    self.set_aside(t, i)
+        if order.excess and self.rollback_bars == 0:
+            self.close_excess(t)
+        elif not order.excess:
+            self.end_attempt(t)
+
+    def keep_entry(self, t):
+        order = self.order
+        if self.direction == 0:
+            self.direction, self.entry_bar, self.sized_on, self.x_held = order.direction, t, order.sized_on, 0.0
+            self.cash_before_entry = order.cash_before
+            self.out["trades"].append({"entry_bar": t, "exit_bar": None, "pnl": None})
+        self.x_held += order.kept * order.x
+
+    def set_aside(self, t, i):
+        """Turns the share of a fill that is too much into an excess and moves what was booked for it so far.
+
+        delay, spread, bucket, impact and fees, in this order, go to rollback_execution; what the excess earned up to
+        the close of the row before goes from delta and basis to rollback_price.
+        """
+        order, row, books = self.order, self.order.rows[i], self.books[i]
+        over = order.fractions[i] - order.kept
+        change, share = over * order.changes[i], over / order.fractions[i]
+        for name, part in (("delay", "delay"), ("spread", "spread"), ("bucket", "bucket"), ("impact", "impact"),
+                           ("fees", "fee")):  # fmt: skip
+            books[name] -= share * row[part]
+            books["rollback_execution"] += share * row[part]
+        marked = order.arrival[i]
+        if row["bar"] == t:
+            self.changed[i] -= change
+        else:
+            self.held[i] -= change
+            marked = self.prices[i].close[t - 1]
+            d_price = marked - order.arrival[i]
+            d_reference = self.prices[self.reference_leg].close[t - 1] - order.arrival[self.reference_leg]
+            books["delta"] -= change * d_reference
+            books["basis"] -= change * (d_price - d_reference)
+            books["rollback_price"] -= change * d_price
+        order.excess.append(Excess(i, change, row["reference"], t + self.rollback_bars, marked))
+
+    def close_excess(self, t):
+        """Closes what is due, leg by leg: at once at the price of the fill, later at the first open there is."""
+        order = self.order
+        for excess in list(order.excess):
+            i, reference = excess.leg, excess.reference
+            if self.rollback_bars > 0 or order.rows[i]["bar"] != t:
+                reference = self.prices[i].open[t]
+                if t < excess.due or reference is None:
+                    continue
+            row = self.trade(t, i, -excess.change, reference=reference, arrival=reference, closing=True)
+            for name in ("spread", "bucket", "impact", "fee"):
+                self.books[i]["rollback_execution"] += row[name]
+            self.books[i]["rollback_price"] -= excess.change * (reference - excess.marked)
+            order.excess.remove(excess)
+        if not order.excess:
+            self.end_attempt(t)
+
+    def end_attempt(self, t):
+        """Nothing is open any more: the order is done, or its rest is tried again from the next bar on."""
+        order = self.order
+        if order.action == "entry":
+            if order.atomicity == "match" and order.kept < 1.0:
+                rest = 1.0 - order.kept
+                order.try_again(bar=t + 1, x=rest * order.x, changes=[rest * change for change in order.changes])
+            else:
+                self.order = None
+        elif order.action == "resize":
+            left = 1.0 - order.kept
+            rest = [left * change for change in order.changes]
+            if order.atomicity == "naked":
+                rest = [(1.0 - order.fractions.get(i, 1.0)) * change for i, change in enumerate(order.changes)]
+                left = 1.0 - min(order.fractions.values())
+            if any(change != 0.0 for change in rest):
+                order.try_again(bar=t + 1, x=left * order.x, changes=rest)
+            else:
+                self.order = None
+                self.plan_transfers(t, [leg.arrival[t] for leg in self.prices])
+        elif any(q != 0.0 for q in self.position):
+            x = self.largest_units() if order.atomicity == "naked" else (1.0 - order.kept) * order.x
+            order.try_again(bar=t + 1, x=x, changes=[-q for q in self.position])
+        else:
+            self.order = None
+            self.end_trade(t)
+
+    def end_trade(self, t, reason=None):
+        """The last position is gone; what never was a trade ends without a trace."""
+        if self.direction != 0:
+            self.direction, self.exit_bar = 0, t
+            self.out["trades"][-1] |= {"exit_bar": t, "pnl": self.cash - self.cash_before_entry}
+            self.out["trades"][-1] |= {"reason": reason} if reason else {}
+
+    # ---------------------------------------------------------------------------------------------- 5. intrabar risk
+
+    def holdings(self, w, begin, end):
+        """Legs of a wallet on the path between two lists of prices."""
+        return [
+            Holding(
+                position=self.position[i],
+                weight=self.wallets.haircut if self.legs[i]["kind"] == "spot" else 1.0,
+                tiers=None if self.legs[i]["kind"] == "spot" else self.legs[i].get("tiers") or [(0.0, 0.0, 0.0)],
+                begin=begin[i],
+                end=end[i],
+            )
+            for i in self.wallets.legs_of(w)
+        ]
+
+    def margined(self, w):
+        return [i for i in self.wallets.legs_of(w) if self.legs[i]["kind"] != "spot" and self.position[i] != 0.0]
+
+    def margin_ratio(self, w, prices):
+        """Margin equity over the notional of the margined legs; None without a margined position."""
+        if not self.margined(w):
+            return None
+        notional = 0.0
+        for i in self.margined(w):
+            notional += abs(self.position[i]) * prices[i]
+        return wallet_equity(self.wallets.cash[w], self.holdings(w, prices, prices), 0.0) / notional
+
+    def test_margin(self, t):
+        """Each wallet in order along the highs, then along the lows; what is left of a liquidation leaves."""
+        if not self.wallets.margin_on:
+            return
+        begin, high, low = (list(prices) for prices in zip(*(path[t] for path in self.paths), strict=True))
+        direction, any_liquidated = self.direction or (self.order.direction if self.order else 0), False
+        for w in range(self.wallets.n):
+            if not self.margined(w):
+                continue
+            ratios = [self.margin_ratio(w, prices) for prices in (begin, high, low)]
+            self.min_margin_ratio = min(r for r in (*ratios, self.min_margin_ratio) if r is not None)
+            for end in (high, low):
+                place = first_shortfall(self.wallets.cash[w], self.holdings(w, begin, end))
+                if place is not None:
+                    prices = [a + place * (b - a) for a, b in zip(begin, end, strict=True)]
+                    self.liquidate(t, w, prices, direction)
+                    any_liquidated = True
+                    break
+        if not any_liquidated:
+            return
+        if any(q != 0.0 for q in self.position):
+            self.order = Order(
+                action="exit",
+                reason="liquidation",
+                bar=t,
+                direction=direction,
+                x=self.largest_units(),
+                changes=[-q for q in self.position],
+                arrival=[leg.close[t] for leg in self.prices],
+                earliest=t + 1,
+                atomicity="naked",
+            )
+        else:
+            self.end_trade(t, "liquidation")
+
+    def drop_order(self):
+        """An order in flight ends where it is: what it filled stays, what it was to close is a position like others."""
+        if self.order is not None:
+            if self.direction == 0:
+                for row in self.order.rows.values():
+                    row["trade"] = 0
+            self.dropped += self.order.excess
+            self.order = None
+        self.wallets.queue = []
+
+    def liquidate(self, t, w, prices, direction):
+        """The venue closes the margined legs of a wallet at the prices of the place where its margin ran out."""
+        self.drop_order()
+        closed = self.margined(w)
+        self.note(t, "liquidation", "liquidation", direction, abs(self.position[closed[0]]))
+        for i in closed:
+            q, price = self.position[i], prices[i]
+            notional = abs(q) * price
+            fee = notional * (self.legs[i].get("liquidation_fee_bps") or 0.0) / 1e4
+            self.wallets.pay(i, q * price)
+            self.wallets.pay(i, -fee)
+            self.books[i]["liquidation"] += fee
+            self.earn_until(t, i, prices)
+            self.position[i] = 0.0
+            self.out["fills"].append(
+                {
+                    "bar": t,
+                    "leg": i,
+                    "trade": len(self.out["trades"]) if self.direction != 0 else 0,
+                    "action": "liquidation",
+                    "reason": "liquidation",
+                    "decision_bar": t,
+                    "side": -1 if q > 0 else 1,
+                    "quantity": abs(q),
+                    "position_change": -q,
+                    "arrival": price,
+                    "reference": price,
+                    "fill": price,
+                    "notional": notional,
+                    "fee": fee,
+                    "spread": 0.0,
+                    "bucket": 0.0,
+                    "impact": 0.0,
+                    "delay": 0.0,
+                }
+            )
+        worth = self.wallets.cash[w]
+        for i in self.wallets.legs_of(w):
+            worth += self.position[i] * prices[i]
+        if worth < 0.0:
+            self.wallets.cash[w] -= worth
+            self.books[closed[0]]["liquidation"] += worth
+
+    def earn_until(self, t, i, prices):
+        """Price PnL of a leg that is closed inside the bar: to these prices, its own and the reference's."""
+        books = self.books[i]
+        spans = [(self.held[i], [leg.close[t - 1] for leg in self.prices])] if t > 0 else []
+        spans += [(self.changed[i], self.arrival)] if self.arrival is not None else []
+        for change, begin in spans:
+            d_reference = prices[self.reference_leg] - begin[self.reference_leg]
+            books["delta"] += change * d_reference
+            books["basis"] += change * (prices[i] - begin[i] - d_reference)
+        self.held[i] = self.changed[i] = 0.0
+        for excess in [excess for excess in self.dropped if excess.leg == i]:
+            books["rollback_price"] -= excess.change * (prices[i] - excess.marked)
+            self.dropped.remove(excess)
+
+    # ----------------------------------------------------------------------------------------------- 6. mark
+
+    def mark(self, t):
+        """Price PnL of the bar; returns equity and gross notional at the closes."""
+        close = [leg.close[t] for leg in self.prices]
+        for i, books in enumerate(self.books):
+            if t > 0:
+                d_reference = close[self.reference_leg] - self.prices[self.reference_leg].close[t - 1]
+                d_price = close[i] - self.prices[i].close[t - 1]
+                books["delta"] += self.held[i] * d_reference
+                books["basis"] += self.held[i] * (d_price - d_reference)
+            if self.arrival is not None:
+                d_reference = close[self.reference_leg] - self.arrival[self.reference_leg]
+                d_price = close[i] - self.arrival[i]
+                books["delta"] += self.changed[i] * d_reference
+                books["basis"] += self.changed[i] * (d_price - d_reference)
+        for excess in (self.order.excess if self.order else []) + self.dropped:
+            self.books[excess.leg]["rollback_price"] -= excess.change * (close[excess.leg] - excess.marked)
+            excess.marked = close[excess.leg]
+        equity, notional = self.cash, 0.0
+        for q, price in zip(self.position, close, strict=True):
+            equity += q * price
+            notional += abs(q) * price
+        return equity, notional
+
+
+def backtest(*, legs, start_us, end_us, bar_us, signal, rule, size, costs, fills, wallets=None):
+    """One run of one combo, row by row: arrivals, accruals, decision, fill, intrabar risk, mark.
 
     Orders of addition: settlements of a row by (leg, time), cash += flow; legs filled in order, each with
     cash += -change * fill and then cash -= fee, or cash -= n_gross * fill alone where the fee is taken in base;
@@ -493,10 +1461,72 @@ def backtest(*, legs, start_us, end_us, bar_us, signal, rule, size, costs, fills
     (close to close; nothing at row 0), then what was filled (arrival to close); each adds change * dS to delta and
     change * (dP - dS) to basis.
 
+    Of a fill with fraction f_i, change = f_i * n_i. Of its excess, with k the fraction kept (0.0 or the common one):
+    change = (f_i - k) * n_i, share = (f_i - k) / f_i; each booked part p moves as book -= share * p, then
+    rollback_execution += share * p. A closing adds spread (penalty included: half_spread + penalty), bucket, impact and
+    fee to rollback_execution one by one. rollback_price -= change * (to - from), from its arrival (a fill of the row in
+    which it resolves) or the close of the row before (an older fill, after its past is moved in one step:
+    delta -= change * dS, basis -= change * (dP - dS), rollback_price -= change * dP, arrival to that close), then
+    close to close, at last to the price at which it is closed. Excess open at the start of a row is taken off what the
+    row holds for delta and basis.
+
+    Readings of the page where it leaves room:
+
+    * One thing at a time: while an excess is open nothing else is worked, so the rest of a `match` is tried again from
+      the bar after the one in which the last excess was closed.
+    * Every attempt is an order with its own `waiting` event, its own start and the same gaps between its legs; the
+      latency itself is waited for once. The arrival prices stay those of the decision.
+    * Only legs that still have something to do must be tradable for an attempt to start.
+    * Without a delay an excess is closed in the bar that resolves at the reference price of its fill, also when that
+      fill is some bars old or the leg has no open now.
+    * The net quantity of a leg is what is fixed: where the fee is taken in base a maker fill orders
+      net / (1 - maker fee).
+    * `rollback`, `entry`, `exit` and `unfilled` stand at the bar in which an attempt resolves, the kept part first.
+      Their quantity is combo units of the attempt: the fraction kept (the largest where legs go their own way), the
+      largest excess fraction, or all of it.
+    * `n_rollbacks` counts attempts with an excess, of entries and exits; `unfilled` is for entries that end, so never
+      with `match` and never for exits.
+    * An exit is for each leg by itself if the position is naked when it is decided; each attempt of an exit is for all
+      that is still held then, and a leg filled in full is exactly flat.
+    * A position is naked if the largest and the smallest position / ratio differ by over 1e-9 of the largest absolute.
+    * `trade` of the fills of an entry is the number of the trade it begins, 0 if it begins none. Its pnl is measured
+      from the cash before the first fill of the order, failed attempts included.
+    * An entry before any volume is known is refused by max_volume_share, and by max_cost_bps if it asks for impact.
+
+    Wallets: cash of a run = what is in no wallet yet + wallets in order + in flight; a target is
+    equity * (kappa_w / kappa), so that the only wallet's is the equity itself. Margin equity is added from the cash on
+    over the legs of the wallet in order, then maintenance is taken off leg by leg. Readings:
+
+    * Before the first entry every wallet has 0 cash and in_flight is 0, while `cash` is the capital.
+    * Transfers that arrive at once (0 bars) do not hold up the entry that caused them; those that do hold it up make
+      no `waiting` event, which is for legs.
+    * Nothing but the plan limits what a giver sends: its cash may fall under zero. What is queued or in flight already
+      is not looked at by a later plan; new transfers go to the end of the queue.
+    * A rest that is not above the fee stays in the queue, as written, and then no entry starts any more until a
+      liquidation drops it.
+    * A `resize` event and its quantity stand at the bar in which an attempt resolves, like those of an exit.
+    * A resize to nothing (x' not above 0) is an exit with reason `margin` that ends the trade.
+    * A resize of a naked position changes every leg that is not 0 by the same number of combos, each by itself.
+    * A leg without an open, high or low for its margin path stays at the close of the bar if it has one.
+    * Events, fills and the exit order of a liquidation all have the reason `liquidation`. The exit order makes no
+      `waiting` event; its `exit` event stands at the bar of its last fill with the largest units still held when it
+      was sent.
+    * The absorbed shortfall is in the book of the first leg that was closed.
+    * An excess of a surviving leg is marked into rollback_price at the close of the bar of the liquidation and earns
+      delta and basis from then on.
+    * Positions of an entry that had not resolved when it was dropped belong to no trade (number 0): no trade, hold or
+      cooldown comes of them, and `direction` is 0 meanwhile.
+    * `naked` of a row is about its position at the end, hence after a liquidation.
+    * Where all is lost, so that equity is exactly 0, every return from then on is 0.
+    * Leftovers of a liquidation are closed under a new exit order, with new arrival prices, if another wallet is
+      liquidated before they are gone.
+
     Parameters
     ----------
-    legs : dicts with kind, ratio, bars (file rows ts, o, h, l, c, v), step_us, mark_bars (ts, open, close),
-        mark_step_us, settlements (ts, rate, mark or None, known_at or None), lot, min_notional_usd
+    legs : dicts with kind, ratio, bars (file rows ts, o, h, l, c, v), step_us, mark_bars (ts, open, close, or
+        ts, open, high, low, close), mark_step_us, settlements (ts, rate, mark or None, known_at or None), lot,
+        min_notional_usd, and where wanted venue, tiers (floor_usd, mmr, amount_usd; none: no maintenance) and
+        liquidation_fee_bps
     start_us, end_us, bar_us : bounds and bar of the run; all rows given serve as warm-up
     signal : {"name", "hours"}, or {"values"} with the value row t decides on at place t, not shifted any more
     rule : entry, exit, reverse, and min_hold_hours, max_hold_hours, cooldown_hours, stop_loss_pct, max_basis_bps
@@ -504,188 +1534,94 @@ def backtest(*, legs, start_us, end_us, bar_us, signal, rule, size, costs, fills
     size : capital_usd, allocation, leverage, compounding
     costs : one dict a leg: half_spread_bps, fee_bps, fee_in_base, bucket_usd, bucket_bps, impact_coef_bps,
         impact_exponent, and bucket_days when bucket_bps has one list a day
-    fills : {"latency_hours"}
+    fills : latency_hours (a number, or a list by leg), and where wanted model ("certain", "volume", "bernoulli",
+        "maker"), volume_cap, fill_probability, offset_bps, maker_fee_bps (a list by leg; else the leg's fee_bps),
+        reject_probability, atomicity ("rollback", "match", "naked"), rollback_delay_hours, rollback_penalty_bps,
+        max_cost_bps, max_volume_share, max_spread_bps, seed, trial
+    wallets : mode ("pooled", "segregated"), and where wanted margin ("venue", "none"), spot_collateral,
+        transfer_hours, transfer_fee_usd, transfer_min_usd, transfer_daily_cap_usd, transfer_halts_us (pairs of from
+        and to), rebalance_below; one pool without margin if not given
 
     Returns
     -------
-    dict with ts_us, signal, basis_bps (of the decision of each row), equity, cash, position, stale, books (cumulative,
-    by row and leg), direction, fills, funding, events, trades, metrics. Events of an entry or exit stand at the bar of
-    the fill with the net combo quantity, "waiting" at every bar an order is due but some leg has no open, "refused" at
-    the bar of the decision.
+    dict with ts_us, signal, basis_bps (of the decision of each row), equity, cash, position, stale, naked, books
+    (cumulative, by row and leg), direction, wallet_cash, in_flight, fills, funding, events, trades, metrics. Events of
+    an entry or exit stand at the bar of the fill with the net combo quantity, "waiting" at the first bar an order is
+    due but some leg has no open, "refused" at the bar of the decision. The costs in a fill's row are those before a
+    rollback moves any.
     """
     stamps = grid_stamps(legs, bar_us, start_us, end_us)
     if not stamps:
         raise ValueError("the run has no bars")
-    n_legs = len(legs)
     candles = [resample(leg["bars"], leg["step_us"], bar_us) for leg in legs]
     prices = [leg_prices(candle, stamps) for candle in candles]
     due_settlements = settlements_by_row(legs, stamps, bar_us)
-    reference_leg = next((i for i, leg in enumerate(legs) if leg["kind"] == "spot"), 0)
-    latency_bars = hours_to_bars(fills["latency_hours"], bar_us)
-    cooldown_bars = hours_to_bars(rule["cooldown_hours"] or 0.0, bar_us)
-
-    capital = size["capital_usd"]
-    cash, position, direction = capital, [0.0] * n_legs, 0
-    books = [dict.fromkeys(BOOKS, 0.0) for _ in legs]
-    order, entry_bar, exit_bar, sized_on, x_held, cash_before_entry = None, None, None, None, 0.0, None
-    names = ("signal", "basis_bps", "equity", "cash", "position", "stale", "books", "direction")
+    names = (
+        "signal", "basis_bps", "equity", "cash", "position", "stale", "naked", "books", "direction", "wallet_cash",
+        "in_flight",
+    )  # fmt: skip
     out = {"ts_us": stamps} | {name: [] for name in names}
     out |= {name: [] for name in ("fills", "funding", "events", "trades")}
+    paths = [
+        margin_paths(leg, candle, price, stamps, bar_us)
+        for leg, candle, price in zip(legs, candles, prices, strict=True)
+    ]
+    run = Run(legs=legs, stamps=stamps, prices=prices, paths=paths, bar_us=bar_us, rule=rule, size=size, costs=costs,
+              fills=fills, wallets=wallets, out=out)  # fmt: skip
     gross_notional, held = [], []
 
-    def note(t, event, reason, d, quantity):
-        out["events"].append({"bar": t, "event": event, "reason": reason, "direction": d, "quantity": quantity})
-
     for t, ts in enumerate(stamps):
+        # 1. transfers reach their wallet, and those that are queued leave
+        run.begin_bar()
+        run.wallets.arrive(t)
+        run.send(t)
+
         # 2. accruals, on the position held just before the fills of this bar
         for settlement in due_settlements[t]:
-            i = settlement["leg"]
-            flow = 0.0
-            if position[i] != 0.0:
-                flow = funding_cash(position[i], settlement["mark"], settlement["rate"])
-            cash += flow
-            books[i]["funding"] += flow
-            out["funding"].append(settlement | {"position": position[i], "cash": flow})
+            run.accrue(settlement)
 
         # 3. decision, on what row t-1 knew at its end
         value = signal_at(signal, legs, candles, bar_us, t, ts)
         basis = basis_bps(legs, candles, ts - bar_us)
-        arrival = [leg.arrival[t] for leg in prices]
-        if order is None and direction == 0:
-            d = entry_direction(rule, value)
-            cooled = exit_bar is None or t - exit_bar >= cooldown_bars
-            if d != 0 and cooled:
-                limit = rule["max_basis_bps"]
-                if limit is not None and (basis is None or abs(basis) > limit):
-                    note(t, "refused", "basis", d, 0.0)
-                else:
-                    equity = cash
-                    for q, price in zip(position, arrival, strict=True):
-                        equity += q * price
-                    equity = equity if size["compounding"] else capital
-                    refusal, x, x_net, changes = size_entry(
-                        legs=legs, costs=costs, arrival=arrival, equity=equity, direction=d, size=size
-                    )
-                    if refusal:
-                        note(t, "refused", refusal, d, x)
-                    else:
-                        order = {"action": "entry", "reason": "signal", "bar": t, "direction": d, "x": x_net,
-                                 "changes": changes, "arrival": arrival, "sized_on": equity}  # fmt: skip
-        elif order is None:
-            reason = exit_reason(
-                rule=rule,
-                bar_us=bar_us,
-                value=value,
-                direction=direction,
-                bars_held=t - entry_bar,
-                last_equity=out["equity"][t - 1],
-                sized_on_usd=sized_on,
-            )
-            if reason:
-                order = {"action": "exit", "reason": reason, "bar": t, "direction": direction, "x": x_held,
-                         "changes": [-q for q in position], "arrival": arrival}  # fmt: skip
+        if run.order is None:
+            run.decide(t, value, basis)
 
-        # 4. fill of the order in flight: all legs at the opens of this bar, or none
-        before, changes, arrival = list(position), [0.0] * n_legs, None
-        if order is not None and t >= order["bar"] + latency_bars:
-            if any(leg.open[t] is None for leg in prices):
-                note(t, "waiting", order["reason"], order["direction"], order["x"])
-            else:
-                changes, arrival = order["changes"], order["arrival"]
-                if order["action"] == "entry":
-                    cash_before_entry = cash
-                    out["trades"].append({"entry_bar": t, "exit_bar": None, "pnl": None})
-                for i, (leg, cost, change) in enumerate(zip(legs, costs, changes, strict=True)):
-                    side = 1 if change > 0 else -1
-                    in_base = pays_fee_in_base(leg, cost, change)
-                    n_net = abs(change)
-                    n_gross = n_net / (1.0 - cost["fee_bps"] / 1e4) if in_base else n_net
-                    parts = fill_cost(
-                        side=side,
-                        n_net=n_net,
-                        n_gross=n_gross,
-                        arrival=arrival[i],
-                        reference=prices[i].open[t],
-                        volume=prices[i].volume[t],
-                        half_spread_bps=cost["half_spread_bps"],
-                        fee_bps=cost["fee_bps"],
-                        bucket_usd=cost["bucket_usd"],
-                        bucket_bps_row=bucket_row(cost, ts),
-                        impact_coef_bps=cost["impact_coef_bps"],
-                        impact_exponent=cost["impact_exponent"],
-                    )
-                    if in_base:
-                        cash -= n_gross * parts["fill"]
-                    else:
-                        cash += -change * parts["fill"]
-                        cash -= parts["fee"]
-                    position[i] = position[i] + change if order["action"] == "entry" else 0.0
-                    books[i]["fees"] += parts["fee"]
-                    for name in ("spread", "bucket", "impact", "delay"):
-                        books[i][name] += parts[name]
-                    out["fills"].append(
-                        {
-                            "bar": t,
-                            "leg": i,
-                            "trade": len(out["trades"]),
-                            "action": order["action"],
-                            "reason": order["reason"],
-                            "decision_bar": order["bar"],
-                            "side": side,
-                            "quantity": n_gross,
-                            "position_change": change,
-                            "arrival": arrival[i],
-                            "reference": prices[i].open[t],
-                        }
-                        | {k: parts[k] for k in ("fill", "notional", "fee", "spread", "bucket", "impact", "delay")}
-                    )
-                note(t, order["action"], order["reason"], order["direction"], order["x"])
-                if order["action"] == "entry":
-                    direction, entry_bar, sized_on, x_held = order["direction"], t, order["sized_on"], order["x"]
-                else:
-                    direction, exit_bar = 0, t
-                    out["trades"][-1] |= {"exit_bar": t, "pnl": cash - cash_before_entry}
-                order = None
+        # 4. fills of the order in flight
+        if run.order is not None:
+            run.work(t)
+
+        # 5. margin at the worst prices of the bar
+        run.test_margin(t)
 
         # 6. mark at the closes, price PnL, equity
-        close = [leg.close[t] for leg in prices]
-        for i in range(n_legs):
-            if t > 0:
-                d_reference = close[reference_leg] - prices[reference_leg].close[t - 1]
-                d_price = close[i] - prices[i].close[t - 1]
-                books[i]["delta"] += before[i] * d_reference
-                books[i]["basis"] += before[i] * (d_price - d_reference)
-            if arrival is not None:
-                d_reference = close[reference_leg] - arrival[reference_leg]
-                d_price = close[i] - arrival[i]
-                books[i]["delta"] += changes[i] * d_reference
-                books[i]["basis"] += changes[i] * (d_price - d_reference)
-        equity, notional = cash, 0.0
-        for q, price in zip(position, close, strict=True):
-            equity += q * price
-            notional += abs(q) * price
+        equity, notional = run.mark(t)
 
         out["signal"].append(value)
         out["basis_bps"].append(basis)
         out["equity"].append(equity)
-        out["cash"].append(cash)
-        out["position"].append(list(position))
-        out["stale"].append(any(q != 0.0 and leg.missing[t] for q, leg in zip(position, prices, strict=True)))
-        out["books"].append([dict(leg) for leg in books])
-        out["direction"].append(direction)
-        held.append(any(q != 0.0 for q in position))
+        out["cash"].append(run.cash)
+        out["position"].append(list(run.position))
+        out["stale"].append(any(q != 0.0 and leg.missing[t] for q, leg in zip(run.position, prices, strict=True)))
+        out["naked"].append(is_naked(run.position, legs))
+        out["books"].append([dict(leg) for leg in run.books])
+        out["direction"].append(run.direction)
+        out["wallet_cash"].append(list(run.wallets.cash))
+        out["in_flight"].append(run.wallets.in_flight())
+        held.append(any(q != 0.0 for q in run.position))
         gross_notional.append(notional)
 
     out["metrics"] = metrics(
-        capital_usd=capital,
+        capital_usd=size["capital_usd"],
         bar_us=bar_us,
         equity=out["equity"],
         stale=out["stale"],
         held=held,
+        naked=out["naked"],
         gross_notional=gross_notional,
         fills=out["fills"],
-        books=books,
+        books=run.books,
         trades=out["trades"],
-        n_refused=sum(event["event"] == "refused" for event in out["events"]),
+        events=out["events"],
+        min_margin_ratio=run.min_margin_ratio,
     )
     return out

@@ -291,3 +291,184 @@ def cases(draw):
     kinds = [leg["kind"] for leg in market["legs"]]
     fitted = parameters(len(kinds), bar_us=market["bar_us"], n_bars=len(run_stamps(market)), kinds=kinds)
     return market | draw(fitted)
+
+
+# ------------------------------------------------------------------------------------------- fills that are not certain
+
+
+@st.composite
+def fill_options(draw, n_legs, *, bar_us=HOUR_US):
+    """Fills of a run: how much of an order is filled, when, and what is done about the rest; each option mostly off.
+
+    Caps, probabilities and offsets are such that they bind now and then. A delay and a latency are drawn in bars.
+    """
+    bar_hours = bar_us / HOUR_US
+    latencies = (0, 0, 0.4, 1, 2, 3)
+    if draw(st.booleans()):
+        latency = [draw(st.sampled_from(latencies)) * bar_hours for _ in range(n_legs)]
+    else:
+        latency = draw(st.sampled_from(latencies)) * bar_hours
+    model = draw(st.sampled_from(("certain", "volume", "bernoulli", "maker")))
+    fills = {"latency_hours": latency, "model": model}
+    if model == "volume":
+        fills["volume_cap"] = draw(st.sampled_from((0.1, 0.02, 0.5, 10.0)))
+    elif model == "bernoulli":
+        fills["fill_probability"] = draw(st.sampled_from((0.7, 0.4, 0.95)))
+    elif model == "maker":
+        fills["offset_bps"] = draw(st.sampled_from((1.0, 0.0, 3.0, 15.0)))
+        if draw(st.booleans()):
+            fills["maker_fee_bps"] = [draw(st.sampled_from((0.0, 1.5, -0.5))) for _ in range(n_legs)]
+    optional = {
+        "reject_probability": (None, None, 0.15, 0.15, 0.5),
+        "atomicity": (None, "rollback", "match", "match", "naked"),
+        "rollback_penalty_bps": (None, None, 5.0, 25.0),
+        "max_cost_bps": (None,) * 8 + (6.0, 20.0),
+        "max_volume_share": (None,) * 8 + (0.05, 0.3),
+        "max_spread_bps": (None,) * 8 + (2.0, 7.0),
+        "seed": (None, 7, 2**53 - 7),
+        "trial": (None, None, 3),
+    }
+    for name, values in optional.items():
+        value = draw(st.sampled_from(values))
+        if value is not None:
+            fills[name] = value
+    delay_bars = draw(st.sampled_from((None, 0, 0, 0.6, 1, 2, 3)))
+    if delay_bars is not None:
+        fills["rollback_delay_hours"] = delay_bars * bar_hours
+    return fills
+
+
+@st.composite
+def uncertain_cases(draw):
+    """The `cases` with fills that are late, partial, refused or passive; two in three trade whenever they can."""
+    case = draw(cases())
+    if draw(st.sampled_from((True, True, False))):
+        rng = random.Random(draw(st.integers(0, 2**32 - 1), label="signal seed"))
+        case["signal"] = {"values": [rng.gauss(0.0, 1.0) for _ in run_stamps(case)]}
+        case["rule"] |= {"entry": 0.0, "exit": 0.0, "cooldown_hours": None, "max_basis_bps": None}
+        for leg in case["legs"]:
+            leg["min_notional_usd"] = 0.0
+    return case | {"fills": draw(fill_options(len(case["legs"]), bar_us=case["bar_us"]))}
+
+
+# ------------------------------------------------------------------------------------------------- wallets and margin
+
+
+def _stretch(market, *, swing, jump, jump_us):
+    """The market with moves so much larger that it goes `swing` (in logs) away, and a jump between two of its bars.
+
+    Prices of a bar keep their order; volumes keep their worth; no move is over 60 times what it was, or smaller.
+    """
+    furthest = max(abs(math.log(bar[4] / leg["bars"][0][1])) for leg in market["legs"] for bar in leg["bars"])
+    power = min(max(swing / furthest, 1.0), 60.0)
+    for leg in market["legs"]:
+        anchor = leg["bars"][0][1]
+
+        def moved(ts, price, anchor=anchor):
+            return anchor * (price / anchor) ** power * (jump if ts >= jump_us else 1.0)
+
+        leg["bars"] = [
+            (ts, *(moved(ts, price) for price in (o, h, low, c)), volume * c / moved(ts, c))
+            for ts, o, h, low, c, volume in leg["bars"]
+        ]
+        leg["mark_bars"] = [(ts, moved(ts, o), moved(ts, c)) for ts, o, c in leg["mark_bars"]]
+        leg["settlements"] = [
+            (ts, rate, None if mark is None else moved(ts, mark), known) for ts, rate, mark, known in leg["settlements"]
+        ]
+
+
+def _tiers(rng, *, notional_usd, amounts):
+    """A table whose floors lie about the size of the position: with amounts that leave no jump, or with none at all."""
+    floors = sorted(notional_usd * math.exp(rng.gauss(0.0, 0.35)) for _ in range(rng.choice((0, 1, 2, 4))))
+    tiers = [(0.0, rng.choice((0.004, 0.01, 0.025)), 0.0)]
+    for floor in floors:
+        _floor, mmr, amount = tiers[-1]
+        higher = mmr * rng.choice((1.25, 1.6, 2.5))
+        tiers.append((floor, higher, amount + floor * (higher - mmr) if amounts else 0.0))
+    return tiers
+
+
+def _with_highs(rng, rows):
+    """Mark bars with a high and a low: mostly near, now and then a wick that the trades don't have."""
+    wide = []
+    for ts, open_, close in rows:
+        wick = rng.choice((1e-4, 1e-3, 1e-3, 2e-2))
+        high = max(open_, close) * (1.0 + abs(rng.gauss(0.0, wick)))
+        low = min(open_, close) * (1.0 - min(abs(rng.gauss(0.0, wick)), 0.5))
+        wide.append((ts, open_, high, low, close))
+    return wide
+
+
+@st.composite
+def wallet_options(draw, *, stamps, bar_us, capital_usd):
+    """Wallets of a run; caps, minima and halts are such that they bind now and then."""
+    bar_hours = bar_us / HOUR_US
+    wallets = {"mode": draw(st.sampled_from(("segregated", "segregated", "segregated", "pooled")))}
+    margin = draw(st.sampled_from((None,) + ("venue",) * 6 + ("none",)))
+    if margin is not None:
+        wallets["margin"] = margin
+    optional = {
+        "spot_collateral": (None, None, 0.95, 0.6, 0.2, 1.0),
+        "transfer_fee_usd": (None, 1.0, 25.0),
+        "transfer_daily_cap_usd": (None, None, 0.3 * capital_usd, 0.02 * capital_usd),
+        "rebalance_below": (None, None, 0.04, 0.1, 0.3, 0.6),
+    }
+    for name, values in optional.items():
+        value = draw(st.sampled_from(values))
+        if value is not None:
+            wallets[name] = value
+    # without a fee a difference that is only rounding would be sent: a minimum keeps it out
+    wallets["transfer_min_usd"] = draw(st.sampled_from((0.01, 0.01, 0.002 * capital_usd, 0.05 * capital_usd)))
+    transfer_bars = draw(st.sampled_from((None, 0, 0.5, 1, 2, 3, 5)))
+    if transfer_bars is not None:
+        wallets["transfer_hours"] = transfer_bars * bar_hours
+    n_halts = draw(st.sampled_from((0, 0, 1, 3)))
+    if n_halts and stamps:
+        rng = random.Random(draw(st.integers(0, 2**16 - 1)))
+        begins = [rng.choice(stamps) + rng.choice((0, 0, -1, 1)) for _ in range(n_halts)]
+        wallets["transfer_halts_us"] = [(begin, begin + rng.randint(1, 8 * bar_us)) for begin in sorted(begins)]
+    return wallets
+
+
+@st.composite
+def wallet_cases(draw):
+    """Cases with wallets, margin and markets that move enough for it to run out: from `cases` and `uncertain_cases`.
+
+    In most of them the rule gets in early and stays, so that a position meets the moves.
+    """
+    case = draw(st.one_of(uncertain_cases(), uncertain_cases(), cases()))
+    rng = random.Random(draw(st.integers(0, 2**32 - 1), label="wallet seed"))
+    stamps, legs = run_stamps(case), case["legs"]
+    _stretch(
+        case,
+        swing=draw(st.sampled_from((0.5, 0.15, 1.0, 0.5, 0.0))),
+        jump=draw(st.sampled_from((1.0, 1.35, 0.7, 1.1, 0.9, 2.5))),
+        jump_us=rng.choice(stamps or [0]),
+    )
+    if draw(st.sampled_from((True,) * 5 + (False,))):
+        case["signal"] = {"values": [1.0 if rng.random() < 0.95 else -1.0 for _ in stamps]}
+        case["rule"] |= {"entry": 0.0, "exit": -2.0 if rng.random() < 0.7 else 0.0, "max_basis_bps": None}
+        case["rule"] |= {"stop_loss_pct": None, "max_hold_hours": rng.choice((None, case["rule"]["max_hold_hours"]))}
+        for leg in legs:
+            leg["min_notional_usd"] = 0.0
+            leg["lot"] *= rng.choice((0.0, 1e-3, 1e-2, 0.3))
+        for name in ("max_cost_bps", "max_volume_share", "max_spread_bps"):
+            case["fills"].pop(name, None)
+    case["size"]["leverage"] = draw(st.sampled_from((20.0, 8.0, 20.0, 3.0, 8.0, 1.0)))
+    if draw(st.sampled_from((False, False, False, True))):
+        for leg in legs:
+            leg["kind"] = "perp"
+    venues = draw(st.sampled_from(("own", "own", "some", "one")))
+    amounts, fees = draw(st.booleans()), draw(st.sampled_from((0.0, 50.0, 125.0)))
+    highs = draw(st.booleans())
+    notional_usd = case["size"]["capital_usd"] * case["size"]["allocation"] * case["size"]["leverage"] / len(legs)
+    for leg in legs:
+        if venues != "own":
+            leg["venue"] = "a" if venues == "one" or rng.random() < 0.5 else "b"
+        if leg["kind"] == "perp":
+            leg["tiers"] = _tiers(rng, notional_usd=notional_usd, amounts=amounts)
+            leg["liquidation_fee_bps"] = fees
+            if highs and leg["mark_bars"]:
+                leg["mark_bars"] = _with_highs(rng, leg["mark_bars"])
+    options = wallet_options(stamps=stamps, bar_us=case["bar_us"], capital_usd=case["size"]["capital_usd"])
+    return case | {"wallets": draw(options)}

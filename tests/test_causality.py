@@ -58,14 +58,25 @@ def cut_after(case, at_us):
     return out
 
 
+def other_bar(row, rng, *, open_factor):
+    """A file row with other prices, low and high still around them; mark rows have an open and a close alone."""
+    ts, open_, *rest = row
+    open_ *= open_factor
+    if len(rest) == 1:
+        return (ts, open_, rest[0] * rng.uniform(0.3, 3.0))
+    close, others = rest[2] * rng.uniform(0.3, 3.0), [value * rng.uniform(0.3, 3.0) for value in rest[3:]]
+    high, low = max(open_, close) * rng.uniform(1.0, 3.0), min(open_, close) * rng.uniform(0.3, 1.0)
+    return (ts, open_, high, low, close, *others)
+
+
 def scrambled_after(case, at_us, n_rows, rng):
     """The case with other prices, volumes, rates and signals after the bar at ``at_us``."""
     out, end_us = copy.deepcopy(case), at_us + case["bar_us"]
     for leg in out["legs"]:
         for name in ("bars", "mark_bars"):
-            for k, (ts, *prices) in enumerate(leg[name]):
-                if ts >= end_us:
-                    leg[name][k] = (ts, *(price * rng.uniform(0.3, 3.0) for price in prices))
+            for k, row in enumerate(leg[name]):
+                if row[0] >= end_us:
+                    leg[name][k] = other_bar(row, rng, open_factor=rng.uniform(0.3, 3.0))
         for k, (ts, rate, mark, known) in enumerate(leg["settlements"]):
             if not is_paid_by(leg["settlements"][k], at_us=at_us, bar_us=case["bar_us"]):
                 mark = mark and mark * rng.uniform(0.3, 3.0)
@@ -149,9 +160,9 @@ def test_decisions_and_fills_at_an_open_do_not_know_the_rest_of_the_bar(case, sh
     begin_us, end_us = stamps[row], stamps[row] + case["bar_us"]
     other = scrambled_after(case, begin_us, row + 1, rng)
     for leg in other["legs"]:
-        for k, (ts, open_, *rest) in enumerate(leg["bars"]):
-            if begin_us <= ts < end_us:
-                leg["bars"][k] = (ts, open_, *(value * rng.uniform(0.3, 3.0) for value in rest))
+        for k, bar in enumerate(leg["bars"]):
+            if begin_us <= bar[0] < end_us:
+                leg["bars"][k] = other_bar(bar, rng, open_factor=1.0)
     full, changed = simulated(case), simulated(other)
     assume(full[3].status == changed[3].status == OK)
     one, two = history(full, row + 1), history(changed, row + 1)

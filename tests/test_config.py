@@ -19,7 +19,7 @@ REFUSALS = {
     "key like none": ("fills.zzz", "1", "fills.zzz: unknown key; allowed: model, latency"),
     "lots": ("size.lots", '"vanue"', "size.lots: must be 'venue' or 'none', found 'vanue'; did you mean 'venue'?"),
     "liquidity": ("costs.liquidity", '"takr"', "costs.liquidity: must be 'taker' or 'maker', found 'takr'; did you"),
-    "fill model": ("fills.model", '"certian"', "fills.model: must be 'certain', found 'certian'; did you mean"),
+    "fill model": ("fills.model", '"certian"', "or 'maker', found 'certian'; did you mean 'certain'?"),
     # types
     "text for a number": ("size.leverage", '"five"', "size.leverage: input should be a valid number, found 'five'"),
     "true for a number": ("size.leverage", "true", "size.leverage: input should be a valid number, found True (bool)"),

@@ -30,7 +30,7 @@ def test_a_folder_imports_only_folders_to_its_left(path):
 @pytest.mark.parametrize("path", sorted((PACKAGE / "kernels").glob("*.py")), ids=lambda path: path.name)
 def test_kernels_import_numpy_numba_and_themselves(path):
     allowed = {"numpy", "numba", "basis_bt"}
-    standard = {"math", "typing", "hashlib", "os", "sys", "tempfile", "warnings", "collections", "pathlib"}
+    standard = {"math", "typing", "hashlib", "os", "sys", "functools", "tempfile", "warnings", "collections", "pathlib"}
     assert {module.split(".")[0] for module in imports(path)} <= allowed | standard
 
 

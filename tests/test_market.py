@@ -201,7 +201,8 @@ def test_units_and_zones_of_the_same_instants_read_equal(tmp_path, unit, zone):
 
 def test_only_the_rows_of_the_range_are_read(tmp_path):
     write(tmp_path, SPOT, bars(hours=range(200)))
-    series = read_series(tmp_path, SeriesKey.of(SPOT, "spot"), start_us=START_US + 50 * HOUR, end_us=START_US + 60 * HOUR)
+    key = SeriesKey.of(SPOT, "spot")
+    series = read_series(tmp_path, key, start_us=START_US + 50 * HOUR, end_us=START_US + 60 * HOUR)
     stamps = series.frame["ts"].to_physical()
     assert (stamps.min(), stamps.max()) == (START_US + 50 * HOUR, START_US + 59 * HOUR)
     assert (series.first_us, series.last_us) == (START_US, START_US + 199 * HOUR)
@@ -218,7 +219,8 @@ def test_a_bad_row_outside_the_range_does_not_stop_a_run(tmp_path):
 
 def test_columns_that_are_not_asked_for_are_not_read(tmp_path):
     write(tmp_path, SPOT, bars().with_columns(note=pl.lit("x")))
-    assert read_series(tmp_path, SeriesKey.of(SPOT, "spot")).frame.columns == ["ts", "open", "high", "low", "close", "volume"]
+    read = read_series(tmp_path, SeriesKey.of(SPOT, "spot"))
+    assert read.frame.columns == ["ts", "open", "high", "low", "close", "volume"]
 
 
 # -------------------------------------------------------------------------------------------------------------- bars

@@ -29,6 +29,7 @@ ORACLE_FILL = (
 SAME_METRICS = (
     "total_return", "cagr", "ann_vol", "sharpe", "sortino", "calmar", "max_drawdown", "max_drawdown_hours", "n_trades",
     "win_rate", "avg_hold_hours", "time_in_market", "turnover", "n_refused", "apr_on_capital", "apr_on_notional",
+    "n_rollbacks", "n_unfilled", "naked_hours", "rollback_usd",
 )  # fmt: skip
 
 
@@ -51,6 +52,8 @@ def check_case(case, root):
     for cost in case["costs"]:
         cost["impact_exponent"] = case["costs"][0]["impact_exponent"]
     assume(bridge.two_sided(case) or not case["signal"].get("name", "").startswith("basis"))
+    # the configuration refuses limit orders that pay their fee in base
+    assume(case["fills"].get("model") != "maker" or not any(cost["fee_in_base"] for cost in case["costs"]))
     try:
         theirs = oracles.backtest(**case)
     except ValueError as error:
@@ -66,13 +69,15 @@ def check_case(case, root):
     assert market.basis_bps.tolist() == nan_for_none(theirs["basis_bps"]) or np.isnan(market.basis_bps).any()
 
     # powers and logarithms come from two libraries; without them every number is equal to the last bit
-    rel = 1e-12 if any(cost["bucket_usd"] or cost["impact_coef_bps"] for cost in case["costs"]) else 0.0
+    # and parts of orders are products in another order
+    is_partial = len(case["fills"]) > 1
+    rel = 1e-12 if is_partial or any(c["bucket_usd"] or c["impact_coef_bps"] for c in case["costs"]) else 0.0
     close(rows.equity_usd, theirs["equity"], rel=rel)
     close(rows.cash_usd, theirs["cash"], rel=rel)
     close(rows.position_base, theirs["position"], rel=rel)
     assert rows.stale.tolist() == theirs["stale"]
     assert rows.direction.tolist() == theirs["direction"]
-    books = [[[leg[book] for book in BOOKS] for leg in row] for row in theirs["books"]]
+    books = [[[leg.get(book, 0.0) for book in BOOKS] for leg in row] for row in theirs["books"]]
     close(rows.books, books, rel=rel * 10)
 
     assert totals.n_fills == len(theirs["fills"])
@@ -82,15 +87,22 @@ def check_case(case, root):
         assert row[5:].tolist() == [fill["decision_bar"], fill["side"]]
         close(rows.fill_values[k], [fill[name] for name in ORACLE_FILL], rel=rel)
     assert len(FILL_COLUMNS) == len(ORACLE_FILL)
-    assert rows.settlement_position.tolist() == [row["position"] for row in theirs["funding"]]
+    close(rows.settlement_position, [row["position"] for row in theirs["funding"]], rel=rel)
     assert market.funding_rate.tolist() == [row["rate"] for row in theirs["funding"]]
     close(market.mark_price, nan_for_none(row["mark"] for row in theirs["funding"]), rel=0.0)
     for name in SAME_METRICS:
-        close(getattr(metrics, name), nan_for_none([theirs["metrics"][name]])[0], rel=1e-12)
+        close(getattr(metrics, name), nan_for_none([theirs["metrics"][name]])[0], rel=1e-9 if is_partial else 1e-12)
 
 
 @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(case=strategies.cases())
 def test_a_run_equals_the_scalar_oracle(case):
+    with tempfile.TemporaryDirectory() as folder:
+        check_case(case, Path(folder))
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(case=strategies.uncertain_cases())
+def test_a_run_with_partial_late_and_refused_fills_equals_the_scalar_oracle(case):
     with tempfile.TemporaryDirectory() as folder:
         check_case(case, Path(folder))

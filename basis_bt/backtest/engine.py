@@ -20,6 +20,7 @@ from basis_bt.backtest.parameters import (
     resolved_fees_bps,
     rule_params,
     size_params,
+    wallet_params,
 )
 from basis_bt.backtest.result import Result
 from basis_bt.backtest.stakes import findings_at_stake
@@ -30,7 +31,7 @@ from basis_bt.core.rulebook import rulebook_hash
 from basis_bt.core.units import from_us
 from basis_bt.frames.panel import Panel, load_panel
 from basis_bt.frames.settlements import MARK_SOURCES
-from basis_bt.kernels.structs import REASONS, Market, Recorded, Totals, recorded
+from basis_bt.kernels.structs import REASONS, Market, Recorded, Totals, WalletParams, recorded
 from basis_bt.ledger import tables as ledger_tables
 from basis_bt.ledger.identity import check_books
 from basis_bt.market.catalogue import changed_inputs
@@ -83,8 +84,15 @@ def run(
         funding_windows_hours=signal.funding_windows_hours,
     )
     market, order = market_struct(panel, evaluate(signal, panel), _decision_basis(panel, checked))
-    rows = recorded(n_bars=panel.n_bars, n_legs=len(panel.instruments), n_settlements=len(market.mark_price))
-    totals, metrics = _simulate(checked, panel, market, rows, size)
+    wallets, margin_flags = wallet_params(checked, panel)
+    rows = recorded(
+        n_bars=panel.n_bars,
+        n_legs=len(panel.instruments),
+        n_settlements=len(market.mark_price),
+        n_wallets=len(wallets.weight),
+    )
+    totals, metrics = _simulate(checked, panel, market, rows, size, wallets)
+    flags += margin_flags
     residual_usd = check_books(panel, rows, totals, capital_usd=size.capital_usd)
     tables = {
         "metrics": _metrics_table(checked, metrics),
@@ -122,7 +130,9 @@ def _decision_basis(panel: Panel, config: Config) -> np.ndarray:
     return evaluate(build_signal(spec, config.combo, bar_us=panel.bar_us), panel)
 
 
-def _simulate(config: Config, panel: Panel, market: Market, rows: Recorded, size: Any) -> tuple[Totals, Any]:
+def _simulate(
+    config: Config, panel: Panel, market: Market, rows: Recorded, size: Any, wallets: WalletParams
+) -> tuple[Totals, Any]:
     from basis_bt.kernels._jit import is_compiled
     from basis_bt.kernels.metrics import trial_metrics
     from basis_bt.kernels.status import OK, SENTENCES
@@ -137,6 +147,7 @@ def _simulate(config: Config, panel: Panel, market: Market, rows: Recorded, size
         size,
         cost_params(config, panel),
         fill_params(config),
+        wallets,
         rows,
     )
     if totals.status != OK:
@@ -209,7 +220,7 @@ def _manifest(config: Config, panel: Panel, tables: Mapping[str, pl.DataFrame], 
         "config": config_dict(config),
         "config_hash": config_hash(config),
         "fees_bps": dict(zip(names, resolved_fees_bps(config), strict=True)),
-        "seed": 0,
+        "seed": config.fills.seed,
         "inputs": inputs,
         "rulebook_hash": rulebook_hash(),
         "span": {

@@ -1,7 +1,9 @@
 """From a configuration and a panel to the structs of the kernels."""
 
+import math
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -9,14 +11,24 @@ import polars as pl
 from basis_bt.core.errors import ConfigError, DataError
 from basis_bt.core.instruments import Instrument
 from basis_bt.core.models import Config, PerLeg
-from basis_bt.core.rulebook import fee_bps, lot_and_minimum
-from basis_bt.core.units import US_PER_DAY, bars_up, parse_hours, parse_instant
+from basis_bt.core.rulebook import MarginTiers, fee_bps, liquidation_fee_bps, lot_and_minimum, margin_tiers
+from basis_bt.core.units import US_PER_DAY, bars_up, parse_hours, parse_instant, to_us
 from basis_bt.frames.panel import Panel
-from basis_bt.kernels.structs import ComboParams, CostParams, FillParams, Market, RuleParams, SizeParams
+from basis_bt.kernels.structs import (
+    ATOMICITIES,
+    FILL_MODELS,
+    ComboParams,
+    CostParams,
+    FillParams,
+    Market,
+    RuleParams,
+    SizeParams,
+    WalletParams,
+)
 from basis_bt.market.cost_table import read_cost_table
 
 
-def by_leg(value: PerLeg, instrument: Instrument, *, key: str, default: float | None = None) -> float:
+def by_leg(value: Any, instrument: Instrument, *, key: str, default: float | None = None) -> Any:
     """The value of one leg: by its instrument, else by its kind, else the default of the key."""
     if not isinstance(value, dict):
         return value
@@ -28,16 +40,21 @@ def by_leg(value: PerLeg, instrument: Instrument, *, key: str, default: float | 
 
 def resolved_fees_bps(config: Config) -> list[float]:
     """Fee of each leg in bps, taker or maker as configured; the venue's base tier where nothing is said."""
+    return fees_bps(config, liquidity=config.costs.liquidity)
+
+
+def fees_bps(config: Config, *, liquidity: str) -> list[float]:
+    """Taker or maker fee of each leg in bps; the venue's base tier where nothing is said."""
     costs, on = config.costs, parse_instant(config.data.start).date()
-    key = f"{costs.liquidity}_fee_bps"
+    key = f"{liquidity}_fee_bps"
     given: PerLeg | None = getattr(costs, key)
     out = []
     for instrument in config.combo.instruments:
         missing = given is None or (isinstance(given, dict) and not {str(instrument), instrument.kind} & given.keys())
         if missing:
-            out.append(fee_bps(instrument, liquidity=costs.liquidity, on=on))
+            out.append(fee_bps(instrument, liquidity=liquidity, on=on))
         else:
-            out.append(by_leg(given, instrument, key=f"costs.{key}"))  # type: ignore[arg-type]
+            out.append(by_leg(given, instrument, key=f"costs.{key}"))
     return out
 
 
@@ -124,9 +141,101 @@ def cost_params(config: Config, panel: Panel) -> CostParams:
     )
 
 
-def fill_params(config: Config) -> FillParams:
-    """Latency in bars, rounded up."""
-    return FillParams(latency_bars=bars_up(parse_hours(config.fills.latency), bar_us=config.data.bar_us))
+def fill_params(config: Config, *, trial: int = 0) -> FillParams:
+    """How orders fill, durations in bars rounded up; a limit that is not given is infinite."""
+    fills, bar_us = config.fills, config.data.bar_us
+    instruments = config.combo.instruments
+    latencies = [by_leg(fills.latency, leg, key="fills.latency", default=0.0) for leg in instruments]
+    return FillParams(
+        latency_bars=np.array([bars_up(parse_hours(one), bar_us=bar_us) for one in latencies], dtype=np.int64),
+        model=FILL_MODELS.index(fills.model),
+        volume_cap=fills.volume_cap,
+        fill_probability=fills.fill_probability,
+        offset_bps=fills.offset_bps,
+        maker_fee_bps=np.array(
+            fees_bps(config, liquidity="maker") if fills.model == "maker" else np.zeros(len(instruments))
+        ),
+        reject_probability=fills.reject_probability,
+        atomicity=ATOMICITIES.index(fills.atomicity),
+        rollback_delay_bars=bars_up(parse_hours(fills.rollback_delay_hours), bar_us=bar_us),
+        rollback_penalty_bps=fills.rollback_penalty_bps,
+        max_cost_bps=math.inf if fills.max_cost_bps is None else fills.max_cost_bps,
+        max_volume_share=math.inf if fills.max_volume_share is None else fills.max_volume_share,
+        max_spread_bps=math.inf if fills.max_spread_bps is None else fills.max_spread_bps,
+        seed=fills.seed,
+        trial=trial,
+    )
+
+
+def wallet_params(config: Config, panel: Panel) -> tuple[WalletParams, list[str]]:
+    """Wallets by venue with their margin tiers, and the sentences for a manifest about rows that stand in."""
+    wallets, bar_us, instruments = config.wallets, config.data.bar_us, config.combo.instruments
+    on = parse_instant(config.data.start).date()
+    is_split = wallets.mode == "segregated"
+    venues = list(dict.fromkeys(leg.venue for leg in instruments)) if is_split else ["all"]
+    wallet_of = np.array([venues.index(leg.venue) if is_split else 0 for leg in instruments], dtype=np.int64)
+    own = wallet_of[None, :] == np.arange(len(venues))[:, None]
+    is_perp = np.array([leg.is_perp for leg in instruments])
+    weight = np.where(own, np.where(is_perp, 1.0, wallets.spot_collateral or 0.0), 0.0)
+    flags: list[str] = []
+    tiers: list[MarginTiers | None] = [None] * len(instruments)
+    if wallets.is_tested:
+        prices = panel.open_price[0]
+        tiers = [
+            margin_tiers(leg, on=on, price_usd=float(price)) if leg.is_perp else None
+            for leg, price in zip(instruments, prices, strict=True)
+        ]
+        flags = [one.flag for one in tiers if one is not None and one.flag]
+        flags += [
+            f"{leg}: margin is tested on trade bars, whose wicks overstate liquidations; load its mark bars"
+            for leg, source in zip(instruments, panel.margin_source, strict=True)
+            if leg.is_perp and source == "trade"
+        ]
+    n_tiers = max([len(one.floor_usd) for one in tiers if one is not None], default=1)
+    floor = np.full((len(tiers), n_tiers), np.inf)
+    mmr, amount = np.zeros((2, len(tiers), n_tiers))
+    floor[:, 0] = 0.0
+    for leg, one in enumerate(tiers):
+        if one is not None:
+            n = len(one.floor_usd)
+            floor[leg, :n], mmr[leg, :n], amount[leg, :n] = one.floor_usd, one.mmr, one.amount_usd
+    starts = [(to_us(parse_instant(a)), to_us(parse_instant(b))) for a, b in wallets.transfer_halts]
+    halted = np.zeros(panel.n_bars, dtype=np.bool_)
+    for first_us, last_us in starts:
+        halted |= (panel.ts_us >= first_us) & (panel.ts_us < last_us)
+    params = WalletParams(
+        wallet_of=wallet_of,
+        is_split=is_split,
+        is_tested=wallets.is_tested,
+        weight=np.ascontiguousarray(weight),
+        is_margined=np.ascontiguousarray(own & is_perp),
+        floor_usd=floor,
+        mmr=mmr,
+        amount_usd=amount,
+        liquidation_fee_bps=np.array(_liquidation_fees(config)),
+        transfer_bars=bars_up(parse_hours(wallets.transfer_hours), bar_us=bar_us),
+        transfer_fee_usd=wallets.transfer_fee_usd,
+        transfer_min_usd=wallets.transfer_min_usd,
+        transfer_daily_cap_usd=math.inf if wallets.transfer_daily_cap_usd is None else wallets.transfer_daily_cap_usd,
+        is_halted=halted,
+        day=panel.ts_us // US_PER_DAY,
+        rebalance_below=wallets.rebalance_below or 0.0,
+    )
+    return params, flags
+
+
+def _liquidation_fees(config: Config) -> list[float]:
+    """Liquidation fee of each leg in bps; the venue's where nothing is said, 0 for spot and without a test."""
+    given, on = config.wallets.liquidation_fee_bps, parse_instant(config.data.start).date()
+    out = []
+    for leg in config.combo.instruments:
+        if not (leg.is_perp and config.wallets.is_tested):
+            out.append(0.0)
+        elif given is None or (isinstance(given, dict) and not {str(leg), leg.kind} & given.keys()):
+            out.append(liquidation_fee_bps(leg, on=on))
+        else:
+            out.append(by_leg(given, leg, key="wallets.liquidation_fee_bps"))
+    return out
 
 
 def market_struct(panel: Panel, signal: np.ndarray, basis_bps: np.ndarray) -> tuple[Market, np.ndarray]:
@@ -146,8 +255,14 @@ def market_struct(panel: Panel, signal: np.ndarray, basis_bps: np.ndarray) -> tu
     first = np.searchsorted(bar[order], np.arange(panel.n_bars + 1), side="left")
     market = Market(
         open_price=panel.open_price,
+        high_price=panel.high_price,
+        low_price=panel.low_price,
         close_price=panel.close_price,
+        volume=panel.volume,
         volume_before=panel.volume_before,
+        margin_open=panel.margin_open,
+        margin_high=panel.margin_high,
+        margin_low=panel.margin_low,
         tradable=panel.tradable,
         missing=panel.missing,
         signal=signal,

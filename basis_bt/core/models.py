@@ -193,24 +193,91 @@ def _check_per_leg(name: str, value: PerLeg | None, low: float, high: float) -> 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fills:
-    """How orders become fills: all of them do (``certain``), ``latency`` after the decision."""
+    """How orders become fills, and what happens when one leg fills and the other does not.
+
+    ``model``: ``certain``; ``volume``, at most ``volume_cap`` of the bar's volume; ``bernoulli``, all with
+    ``fill_probability`` or nothing; ``maker``, a limit ``offset_bps`` better than arrival, with a market order in the
+    next bar if it is not traded through. ``latency`` is from the decision on, for all or by kind or instrument.
+    ``atomicity`` says what becomes of an entry that filled in part: ``rollback``, ``match`` or ``naked``.
+    """
 
     __pydantic_config__ = STRICT
 
-    model: Literal["certain"] = "certain"
-    latency: Duration = 0.0
+    model: Literal["certain", "volume", "bernoulli", "maker"] = "certain"
+    latency: Duration | dict[str, Duration] = 0.0
+    volume_cap: float = 0.1
+    fill_probability: float = 1.0
+    offset_bps: float = 0.0
+    reject_probability: float = 0.0
+    atomicity: Literal["rollback", "match", "naked"] = "rollback"
+    rollback_delay_hours: Duration = 0.0
+    rollback_penalty_bps: float = 0.0
+    max_cost_bps: float | None = None
+    max_volume_share: float | None = None
+    max_spread_bps: float | None = None
+    seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_hours(latency=self.latency)
+        if isinstance(self.latency, dict):
+            for key, duration in self.latency.items():
+                if key not in KINDS:
+                    Instrument.parse(key)
+                _check_hours(**{f"latency.{key}": duration})
+        else:
+            _check_hours(latency=self.latency)
+        _check_hours(rollback_delay_hours=self.rollback_delay_hours)
+        _check_range("volume_cap", self.volume_cap, 0.0, 1.0, above=True)
+        _check_range("fill_probability", self.fill_probability, 0.0, 1.0)
+        _check_range("reject_probability", self.reject_probability, 0.0, 1.0)
+        _check_range("offset_bps", self.offset_bps, 0.0, 1_000.0)
+        _check_range("rollback_penalty_bps", self.rollback_penalty_bps, 0.0, 1_000.0)
+        for name in ("max_cost_bps", "max_volume_share", "max_spread_bps"):
+            _check_range(name, getattr(self, name), 0.0)
+        _check_range("seed", self.seed, 0, 2**53)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wallets:
-    """Where cash is held: one wallet for all venues (``pooled``)."""
+    """Where cash is held: in one wallet for all venues (``pooled``) or one a venue (``segregated``), and its margin.
+
+    ``margin``: ``"venue"`` tests it by the venue's tiers, ``"none"`` does not, ``"auto"`` does so for segregated ones.
+    ``spot_collateral`` is the haircut at which spot backs the margin of its wallet (none: it does not). Transfers cost
+    ``transfer_fee_usd``, take ``transfer_hours``, are at least ``transfer_min_usd`` and at most
+    ``transfer_daily_cap_usd`` a day in all, and do not leave within ``transfer_halts``, spans ``[from, to]``.
+    ``rebalance_below`` is the margin ratio (equity over notional) under which the combo is resized and cash moved.
+    """
 
     __pydantic_config__ = STRICT
 
-    mode: Literal["pooled"] = "pooled"
+    mode: Literal["pooled", "segregated"] = "pooled"
+    margin: Literal["auto", "venue", "none"] = "auto"
+    spot_collateral: float | None = None
+    liquidation_fee_bps: PerLeg | None = None
+    transfer_hours: Duration = 0.0
+    transfer_fee_usd: float = 0.0
+    transfer_min_usd: float = 0.0
+    transfer_daily_cap_usd: float | None = None
+    transfer_halts: list[list[str | datetime]] = field(default_factory=list)
+    rebalance_below: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_hours(transfer_hours=self.transfer_hours)
+        _check_range("spot_collateral", self.spot_collateral, 0.0, 1.0, above=True)
+        _check_per_leg("liquidation_fee_bps", self.liquidation_fee_bps, 0.0, 1_000.0)
+        _check_range("transfer_fee_usd", self.transfer_fee_usd, 0.0)
+        _check_range("transfer_min_usd", self.transfer_min_usd, 0.0)
+        _check_range("transfer_daily_cap_usd", self.transfer_daily_cap_usd, self.transfer_fee_usd, above=True)
+        _check_range("rebalance_below", self.rebalance_below, 0.0, 10.0, above=True)
+        for span in self.transfer_halts:
+            if len(span) != 2 or parse_instant(span[0]) >= parse_instant(span[1]):
+                raise ValueError(f"a transfer halt is [from, to] with from before to, found {span}")
+        if self.mode == "pooled" and self.rebalance_below is not None:
+            raise ValueError('rebalance_below needs mode = "segregated": one wallet has nothing to move')
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether margins are tested."""
+        return self.margin == "venue" or (self.margin == "auto" and self.mode == "segregated")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,3 +295,7 @@ class Config:
     costs: Costs = field(default_factory=Costs)
     fills: Fills = field(default_factory=Fills)
     wallets: Wallets = field(default_factory=Wallets)
+
+    def __post_init__(self) -> None:
+        if self.fills.model == "maker" and self.costs.spot_fee_in == "base":
+            raise ValueError('fills.model = "maker" books fees in quote; set costs.spot_fee_in = "quote"')

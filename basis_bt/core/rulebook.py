@@ -1,58 +1,41 @@
-"""Facts of the venues: fees, lots, minimum notionals, each row with its source, the date read and the date in force."""
+"""Facts of the venues, each row with its source, the date read and the day it is in force from.
 
-import hashlib
-import tomllib
-from datetime import date
-from functools import cache
-from importlib.resources import files
-from typing import Any
+The tables lie in ``core/venues``, one file a venue; ``docs/rulebook.md`` says how a row is chosen and how to add one.
+"""
 
-from basis_bt.core.errors import ConfigError
-from basis_bt.core.instruments import Instrument
+from basis_bt.core.rules.fees import fee_bps, fee_kind, fee_tier
+from basis_bt.core.rules.margin import MarginTiers, margin_tiers
+from basis_bt.core.rules.moving import TransferRule, borrow_hours, transfer_rule
+from basis_bt.core.rules.rows import days_of_change, is_coin_margined, rulebook_hash
+from basis_bt.core.rules.terms import (
+    ContractSize,
+    DeliveryRule,
+    FundingRule,
+    contract_size,
+    delivery_rule,
+    funding_rule,
+    liquidation_fee_bps,
+    lot_and_minimum,
+)
 
-
-@cache
-def _venue(name: str) -> dict[str, Any]:
-    file = files("basis_bt.core") / "venues" / f"{name}.toml"
-    return tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-
-
-def _row_in_force(rows: list[dict[str, Any]], on: date) -> dict[str, Any] | None:
-    """The latest row in force on a day; a row of the future never counts."""
-    return max((row for row in rows if row["effective"] <= on), key=lambda row: row["effective"], default=None)
-
-
-def fee_bps(instrument: Instrument, *, liquidity: str, on: date) -> float:
-    """The base tier's fee of an instrument in bps.
-
-    Raises
-    ------
-    ConfigError
-        If the rulebook has no row for the venue and kind.
-    """
-    rows = [row for row in _venue(instrument.venue).get("fees", []) if row["kind"] == instrument.kind]
-    row = _row_in_force(rows, on)
-    if row is None:
-        raise ConfigError(
-            f"the rulebook has no {instrument.kind} fee for {instrument.venue}",
-            fix=f'set costs.{liquidity}_fee_bps for "{instrument}"',
-        )
-    return float(row[f"{liquidity}_bps"])
-
-
-def lot_and_minimum(instrument: Instrument, *, on: date) -> tuple[float, float] | None:
-    """Lot in base units and minimum notional in USD, or None where the rulebook does not know the instrument."""
-    rows = [row for row in _venue(instrument.venue).get("lots", []) if row["instrument"] == str(instrument)]
-    row = _row_in_force(rows, on)
-    return None if row is None else (float(row["lot_base"]), float(row["min_notional_usd"]))
-
-
-@cache
-def rulebook_hash() -> str:
-    """Hash of all venue files, for manifests."""
-    folder = files("basis_bt.core") / "venues"
-    digest = hashlib.sha256()
-    for file in sorted(folder.iterdir(), key=lambda file: file.name):
-        if file.name.endswith(".toml"):
-            digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()
+__all__ = [
+    "ContractSize",
+    "DeliveryRule",
+    "FundingRule",
+    "MarginTiers",
+    "TransferRule",
+    "borrow_hours",
+    "contract_size",
+    "days_of_change",
+    "delivery_rule",
+    "fee_bps",
+    "fee_kind",
+    "fee_tier",
+    "funding_rule",
+    "is_coin_margined",
+    "liquidation_fee_bps",
+    "lot_and_minimum",
+    "margin_tiers",
+    "rulebook_hash",
+    "transfer_rule",
+]

@@ -30,6 +30,9 @@ class Panel:
 
     ``open_price`` is the last close where a leg cannot be traded (the price an order would be decided on), and
     ``close_price`` the last close where the bar is missing; ``tradable`` and ``missing`` say where.
+    ``high_price`` and ``low_price`` are NaN and ``volume`` is 0 where there is none.
+    ``margin_open``, ``margin_high`` and ``margin_low`` are what margin is tested on: the mark's bars of a perp where
+    loaded with their extremes, else the trades' (``margin_source`` says which), the last close where there is no bar.
     ``volume_before`` is the volume of the last bar closed before the row that had any. ``frame`` is the aligned frame
     that signals see, nulls left as they are, beginning ``n_warmup`` rows before the first bar.
     """
@@ -38,8 +41,15 @@ class Panel:
     bar_us: int
     ts_us: np.ndarray
     open_price: np.ndarray
+    high_price: np.ndarray
+    low_price: np.ndarray
     close_price: np.ndarray
+    volume: np.ndarray
     volume_before: np.ndarray
+    margin_open: np.ndarray
+    margin_high: np.ndarray
+    margin_low: np.ndarray
+    margin_source: list[str]
     tradable: np.ndarray
     missing: np.ndarray
     settlements: dict[int, Settlements]
@@ -106,6 +116,7 @@ def load_panel(
     begun_us = -(-max(series.first_us for series in bars) // bar_us) * bar_us
     added = [pl.Series("history_hours", np.maximum(row_end_us - begun_us, 0) / US_PER_HOUR)]
     all_series, paid = list(bars), {}
+    mark_bars: dict[int, pl.DataFrame] = {}
     longest_us = max((hours_to_us(hours) for hours in funding_windows_hours), default=0)
     for leg, instrument in enumerate(combo.instruments):
         if not instrument.is_perp:
@@ -125,6 +136,10 @@ def load_panel(
         if has_series(market_root(data.root), SeriesKey.of(instrument, "mark")):
             marks = _read(data, instrument, "mark", start_us=read_from, end_us=read_to)
             all_series.append(marks)
+            if {"high", "low"} <= set(marks.frame.columns):
+                mark_bars[leg] = align(
+                    [resample(marks, bar_us=bar_us)], first_us=first_us, n_rows=n_bars, bar_us=bar_us
+                )
         all_series.append(funding)
         paid[leg] = settlements(funding, bars[leg], marks, bar_us=bar_us)
         added.append(
@@ -140,7 +155,9 @@ def load_panel(
         data, combo.instruments, row_end_us=row_end_us, read_from_us=first_us - n_warmup * bar_us
     )
     added, all_series = added + columns, all_series + named
-    return _panel(combo, bars, frame.with_columns(added), all_series, paid, n_warmup=n_warmup, bar_us=bar_us)
+    return _panel(
+        combo, bars, frame.with_columns(added), all_series, paid, mark_bars, n_warmup=n_warmup, bar_us=bar_us
+    )
 
 
 def _read(data: Data, instrument: Instrument, series: str, *, start_us: int, end_us: int) -> Series:
@@ -162,6 +179,7 @@ def _panel(
     frame: pl.DataFrame,
     series: list[Series],
     paid: dict[int, Settlements],
+    mark_bars: dict[int, pl.DataFrame],
     *,
     n_warmup: int,
     bar_us: int,
@@ -170,23 +188,34 @@ def _panel(
     opens, closes = _stack(frame, "open", legs), _stack(frame, "close", legs)
     missing = np.isnan(closes[n_warmup:])
     first_us = int(frame["ts"].to_physical()[n_warmup])
+    volume = _stack(frame, "volume", legs)
     for leg in legs:
-        if np.isnan(closes[: n_warmup + 1, leg]).all():
-            before = bars[leg].frame.filter(pl.col("ts").to_physical() < first_us)["close"]
-            closes[0, leg] = before[-1] if len(before) else np.nan
+        if np.isnan(closes[:n_warmup, leg]).all():
+            before = bars[leg].frame.filter(pl.col("ts").to_physical() < first_us)
+            if len(before):
+                closes[0, leg] = before["close"][-1]
+                volume[0, leg] = before["volume"][-1] if "volume" in before.columns else np.nan
     last_close = _carried(closes)
     tradable = ~np.isnan(opens[n_warmup:])
     arrival = np.where(tradable, opens[n_warmup:], last_close[n_warmup - 1 : -1])
-    volume = _stack(frame, "volume", legs)
     volume_before = _carried(np.where(volume > 0, volume, np.nan))[n_warmup - 1 : -1]
     ts_us = frame["ts"].to_physical().to_numpy()[n_warmup:]
+    high, low = (_stack(frame, name, legs)[n_warmup:] for name in ("high", "low"))
+    margin = _margin_prices(mark_bars, opens[n_warmup:], high, low, last_close[n_warmup:])
     return Panel(
         instruments=combo.instruments,
         bar_us=bar_us,
         ts_us=_read_only(ts_us),
         open_price=_read_only(arrival),
+        high_price=_read_only(high),
+        low_price=_read_only(low),
         close_price=_read_only(last_close[n_warmup:]),
+        volume=_read_only(np.nan_to_num(volume[n_warmup:])),
         volume_before=_read_only(volume_before),
+        margin_open=_read_only(margin[0]),
+        margin_high=_read_only(margin[1]),
+        margin_low=_read_only(margin[2]),
+        margin_source=["mark" if leg in mark_bars else "trade" for leg in legs],
         tradable=_read_only(tradable),
         missing=_read_only(missing),
         settlements=paid,
@@ -194,6 +223,18 @@ def _panel(
         n_warmup=n_warmup,
         series=series,
     )
+
+
+def _margin_prices(
+    mark_bars: dict[int, pl.DataFrame], opens: np.ndarray, high: np.ndarray, low: np.ndarray, last_close: np.ndarray
+) -> list[np.ndarray]:
+    """Open, high and low that margin is tested on; the last close where a bar of theirs is not whole."""
+    prices = [opens.copy(), high.copy(), low.copy()]
+    for leg, marks in mark_bars.items():
+        for price, name in zip(prices, ("open", "high", "low"), strict=True):
+            price[:, leg] = marks[f"{name}_0"].fill_null(float("nan")).to_numpy()
+    whole = ~np.isnan(prices[0] + prices[1] + prices[2])
+    return [np.where(whole, price, last_close) for price in prices]
 
 
 def _stack(frame: pl.DataFrame, field: str, legs: range) -> np.ndarray:

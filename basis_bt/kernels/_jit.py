@@ -4,6 +4,7 @@ The folder of the cache carries a hash of *all* kernel sources and the bounds-ch
 the file of the function called, so that an edited callee would go on returning yesterday's numbers.
 """
 
+import functools
 import hashlib
 import os
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+import numpy as np
 from numba.core import config as numba_config
 
 F = TypeVar("F", bound=Callable)
@@ -70,3 +72,18 @@ def kernel(function: F) -> F:
         return compiled
     finally:
         config.CACHE_DIR = before
+
+
+def wrapping_kernel(function: F) -> F:
+    """A kernel whose unsigned integers wrap around; with the compiler off, numpy is told not to warn of it."""
+    compiled = kernel(function)
+    if not config.DISABLE_JIT:
+        return compiled
+
+    @functools.wraps(function)
+    def quiet(*args: Any) -> Any:
+        with np.errstate(over="ignore"):
+            return compiled(*args)
+
+    plain: Any = quiet
+    return plain

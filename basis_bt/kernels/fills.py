@@ -1,20 +1,12 @@
-"""Filling a combo order (SPEC 4): the whole combo in one bar, at the opens, each leg with its costs."""
+"""Filling one leg (SPEC 4): what share of it fills, at which price, and what that costs."""
 
 import math
 
 from basis_bt.kernels import costs as cost_rules
 from basis_bt.kernels._jit import kernel
+from basis_bt.kernels.draws import FILL, REJECT, uniform
 from basis_bt.kernels.status import OK, PRICE_MISSING, VOLUME_MISSING
-from basis_bt.kernels.structs import BUCKET, DELAY, FEES, IMPACT, SPREAD
-
-
-@kernel
-def all_tradable(tradable):
-    """Whether every leg has an open in this bar."""
-    for leg in range(len(tradable)):
-        if not tradable[leg]:
-            return False
-    return True
+from basis_bt.kernels.structs import BERNOULLI, BUCKET, BY_VOLUME, DELAY, FEES, IMPACT, ROLLBACK_EXECUTION, SPREAD
 
 
 @kernel
@@ -28,36 +20,106 @@ def net_share(direction, ratio, base_fee_frac):
 
 
 @kernel
-def fill_leg(bar, leg, position_change_base, arrival_price, market, costs, books, values):
-    """Fill one leg at the open of a bar; writes its costs into books and values.
+def gross_base(position_change_base, base_fee_frac):
+    """Quantity to order so that a change of position arrives: more by the fee where a buy pays it in base."""
+    return abs(position_change_base) / (1.0 - (base_fee_frac if position_change_base > 0.0 else 0.0))
 
-    Returns the status, the notional at the fill price, and the fee that is charged in cash (0 if taken in base).
-    """
-    reference = market.open_price[bar, leg]
-    if not (math.isfinite(reference) and math.isfinite(arrival_price)):
-        return PRICE_MISSING, 0.0, 0.0
-    side = 1.0 if position_change_base > 0.0 else -1.0
-    net = abs(position_change_base)
-    base_fee = costs.base_fee_frac[leg] if side > 0.0 else 0.0
-    quantity = net / (1.0 - base_fee)
+
+@kernel
+def fill_fraction(bar, leg, quantity_base, market, fills):
+    """Share of a leg's order that a bar fills, in [0, 1]; a refused leg fills nothing."""
+    if is_rejected(bar, leg, fills):
+        return 0.0
+    if fills.model == BY_VOLUME:
+        available = fills.volume_cap * market.volume[bar, leg]
+        return 1.0 if available >= quantity_base else available / quantity_base
+    if fills.model == BERNOULLI:
+        return 1.0 if uniform(fills.seed, fills.trial, bar, leg, FILL) < fills.fill_probability else 0.0
+    return 1.0
+
+
+@kernel
+def is_rejected(bar, leg, fills):
+    """Whether the venue refuses this leg's order in this bar."""
+    if fills.reject_probability <= 0.0:
+        return False
+    return uniform(fills.seed, fills.trial, bar, leg, REJECT) < fills.reject_probability
+
+
+@kernel
+def limit_price(arrival_price, side, offset_bps):
+    """Price of a resting order: better than the arrival price for both sides."""
+    return arrival_price * (1.0 - side * offset_bps / 1e4)
+
+
+@kernel
+def is_traded_through(bar, leg, price, side, market):
+    """Whether the bar trades strictly through a limit; at the limit itself the queue may be in front."""
+    return market.low_price[bar, leg] < price if side > 0.0 else market.high_price[bar, leg] > price
+
+
+@kernel
+def cost_components_bps(bar, leg, quantity_base, reference_price, market, costs):
+    """Status, and half spread, bucket and impact of a market order in bps."""
     coef = costs.impact_coef_bps[leg]
     if coef != 0.0 and not market.volume_before[bar, leg] > 0.0:
-        return VOLUME_MISSING, 0.0, 0.0
+        return VOLUME_MISSING, 0.0, 0.0, 0.0
     row = costs.bucket_row[bar]
-    bucket = cost_rules.bucket_bps(quantity * reference, costs.bucket_usd[leg], costs.bucket_bps[leg, row])
-    impact = cost_rules.impact_bps(quantity, market.volume_before[bar, leg], coef, costs.impact_exponent)
-    price = cost_rules.fill_price(reference, side, costs.half_spread_bps[leg] + bucket + impact)
-    delay_usd = cost_rules.delay_usd(side, net, arrival_price, reference)
-    spread_usd = cost_rules.cost_usd(net, reference, costs.half_spread_bps[leg])
-    bucket_usd = cost_rules.cost_usd(net, reference, bucket)
-    impact_usd = cost_rules.cost_usd(net, reference, impact)
-    fee_usd = cost_rules.fee_usd(quantity, price, costs.fee_bps[leg])
-    books[leg, DELAY] += delay_usd
-    books[leg, SPREAD] += spread_usd
-    books[leg, BUCKET] += bucket_usd
-    books[leg, IMPACT] += impact_usd
-    books[leg, FEES] += fee_usd
+    bucket = cost_rules.bucket_bps(quantity_base * reference_price, costs.bucket_usd[leg], costs.bucket_bps[leg, row])
+    impact = cost_rules.impact_bps(quantity_base, market.volume_before[bar, leg], coef, costs.impact_exponent)
+    return OK, costs.half_spread_bps[leg], bucket, impact
+
+
+@kernel
+def take(bar, leg, position_change_base, arrival_price, reference_price, penalty_bps, market, costs, values):
+    """A market order at a reference price; writes its prices and costs into ``values`` and returns the status."""
+    if not (math.isfinite(reference_price) and math.isfinite(arrival_price)):
+        return PRICE_MISSING
+    side = 1.0 if position_change_base > 0.0 else -1.0
+    net = abs(position_change_base)
+    quantity = gross_base(position_change_base, costs.base_fee_frac[leg])
+    status, spread, bucket, impact = cost_components_bps(bar, leg, quantity, reference_price, market, costs)
+    if status != OK:
+        return status
+    spread += penalty_bps
+    price = cost_rules.fill_price(reference_price, side, spread + bucket + impact)
     values[0], values[1], values[2] = quantity, position_change_base, arrival_price
-    values[3], values[4] = reference, price
-    values[5], values[6], values[7], values[8], values[9] = delay_usd, spread_usd, bucket_usd, impact_usd, fee_usd
-    return OK, quantity * price, (fee_usd if base_fee == 0.0 else 0.0)
+    values[3], values[4] = reference_price, price
+    values[5] = cost_rules.delay_usd(side, net, arrival_price, reference_price)
+    values[6] = cost_rules.cost_usd(net, reference_price, spread)
+    values[7] = cost_rules.cost_usd(net, reference_price, bucket)
+    values[8] = cost_rules.cost_usd(net, reference_price, impact)
+    values[9] = cost_rules.fee_usd(quantity, price, costs.fee_bps[leg])
+    return OK
+
+
+@kernel
+def rest(position_change_base, arrival_price, limit, maker_fee_bps, values):
+    """A limit order that was reached: filled at its limit with the maker fee, nothing else."""
+    side = 1.0 if position_change_base > 0.0 else -1.0
+    quantity = abs(position_change_base)
+    values[0], values[1], values[2], values[3], values[4] = quantity, position_change_base, arrival_price, limit, limit
+    values[5] = cost_rules.delay_usd(side, quantity, arrival_price, limit)
+    values[6], values[7], values[8] = 0.0, 0.0, 0.0
+    values[9] = cost_rules.fee_usd(quantity, limit, maker_fee_bps)
+
+
+@kernel
+def book_costs(books, leg, values):
+    """Add the components of a fill to the books of its leg."""
+    books[leg, DELAY] += values[5]
+    books[leg, SPREAD] += values[6]
+    books[leg, BUCKET] += values[7]
+    books[leg, IMPACT] += values[8]
+    books[leg, FEES] += values[9]
+
+
+@kernel
+def move_to_rollback(books, leg, values, share):
+    """Take the share of a fill's costs that has to be closed again out of its books: it is a cost of the rollback."""
+    books[leg, DELAY] -= share * values[5]
+    books[leg, SPREAD] -= share * values[6]
+    books[leg, BUCKET] -= share * values[7]
+    books[leg, IMPACT] -= share * values[8]
+    books[leg, FEES] -= share * values[9]
+    books[leg, ROLLBACK_EXECUTION] += share * (values[5] + values[6] + values[7] + values[8] + values[9])

@@ -3,9 +3,25 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from basis_bt.kernels._jit import kernel
 from basis_bt.kernels.books import gross_notional_usd
-from basis_bt.kernels.structs import BASIS, BUCKET, DELAY, DELTA, FEES, FUNDING, IMPACT, SPREAD
+from basis_bt.kernels.structs import (
+    BASIS,
+    BUCKET,
+    DELAY,
+    DELTA,
+    FEES,
+    FUNDING,
+    IMPACT,
+    LIQUIDATION,
+    N_BOOKS,
+    ROLLBACK_EXECUTION,
+    ROLLBACK_PRICE,
+    SPREAD,
+    TRANSFER,
+)
 
 HOURS_PER_YEAR = 8760.0
 
@@ -31,9 +47,17 @@ class Metrics(NamedTuple):
     delta_usd: float
     fees_usd: float
     slippage_usd: float
+    rollback_usd: float
+    transfer_usd: float
+    liquidation_usd: float
     pnl_usd: float
     end_equity_usd: float
     n_refused: int
+    n_rollbacks: int
+    n_unfilled: int
+    n_liquidations: int
+    naked_hours: float
+    min_margin_ratio: float
     apr_on_capital: float
     apr_on_notional: float
 
@@ -107,20 +131,22 @@ def trial_metrics(rows, totals, close_price, capital_usd, bar_hours):
 
     held, notional = 0, 0.0
     for t in range(n_bars):
-        if rows.direction[t] != 0:
+        gross = gross_notional_usd(rows.position_base[t], close_price[t])
+        if gross > 0.0:
             held += 1
-            notional += gross_notional_usd(rows.position_base[t], close_price[t])
+            notional += gross
     closed, won, held_bars = 0, 0, 0
     for k in range(totals.n_trades):
         if rows.trade_bars[k, 1] >= 0:
             closed += 1
             won += rows.trade_values[k, 1] > 0.0
             held_bars += rows.trade_bars[k, 1] - rows.trade_bars[k, 0]
-    sums = [0.0] * 8
+    sums = np.zeros(N_BOOKS)
     for leg in range(n_legs):
-        for book in range(8):
+        for book in range(N_BOOKS):
             sums[book] += rows.books[n_bars - 1, leg, book]
     mean_notional = notional / held if held > 0 else 0.0
+    least_ratio = totals.min_margin_ratio if totals.min_margin_ratio < math.inf else math.nan
     held_years = held * bar_hours / HOURS_PER_YEAR
     return Metrics(
         pnl / capital_usd,
@@ -141,9 +167,17 @@ def trial_metrics(rows, totals, close_price, capital_usd, bar_hours):
         sums[DELTA],
         sums[FEES],
         sums[SPREAD] + sums[BUCKET] + sums[IMPACT] + sums[DELAY],
+        sums[ROLLBACK_EXECUTION] + sums[ROLLBACK_PRICE],
+        sums[TRANSFER],
+        sums[LIQUIDATION],
         pnl,
         end,
         totals.n_refused,
+        totals.n_rollbacks,
+        totals.n_unfilled,
+        totals.n_liquidations,
+        totals.n_naked_bars * bar_hours,
+        least_ratio,
         pnl / capital_usd / years,
         ratio_or_null(pnl, mean_notional * held_years),
     )

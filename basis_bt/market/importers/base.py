@@ -25,7 +25,7 @@ class Source:
     """The bytes of one file, unpacked if it came in an archive.
 
     ``path`` is the file on disk; ``name`` the path of the data below what the user gave, with ``/`` between, and
-    with the member's name appended when it came out of an archive (``.../BTCUSDT-1h-2024-10.zip/BTCUSDT-1h-2024-10.csv``).
+    with the member's name appended when it came out of an archive (``.../BTCUSDT-1h.zip/BTCUSDT-1h.csv``).
     """
 
     path: Path
@@ -49,7 +49,8 @@ class Source:
         A header begins with neither a digit nor a minus sign (rule 1 of a loader).
         """
         first = self.first_line
-        return [] if not first or first[0].isdigit() or first[0] in '-{["' else [cell.strip() for cell in first.split(",")]
+        is_header = first and not first[0].isdigit() and first[0] not in '-{["'
+        return [cell.strip() for cell in first.split(",")] if is_header else []
 
     @property
     def stem(self) -> str:

@@ -1,0 +1,61 @@
+"""Trading fees by kind of instrument and tier, and the tier a volume reaches."""
+
+from datetime import date
+
+from basis_bt.core.errors import ConfigError
+from basis_bt.core.instruments import Instrument
+from basis_bt.core.rules.rows import Row, book, home, in_force, is_coin_margined
+
+
+def fee_kind(instrument: Instrument) -> str:
+    """The kind whose fees an instrument pays: ``inverse_perp`` for a coin-margined perp, else its own kind."""
+    return "inverse_perp" if instrument.kind == "perp" and is_coin_margined(instrument) else instrument.kind
+
+
+def _of_kind(table: str, venue: str, kind: str, on: date) -> Row | None:
+    return in_force((row for row in book(venue).get(table, []) if row["kind"] == kind), on)
+
+
+def fee_bps(instrument: Instrument, *, liquidity: str, on: date, tier: int = 0) -> float:
+    """The fee of an instrument in bps of the notional; negative is a rebate.
+
+    Parameters
+    ----------
+    liquidity : ``"maker"`` or ``"taker"``
+    on : the day of the trade
+    tier : step of the venue's ladder, 0 the base; ``fee_tier`` finds it from a volume
+
+    Raises
+    ------
+    ConfigError
+        If the rulebook has no row for the venue and kind, or no such tier.
+    """
+    own, kind = home(instrument), fee_kind(instrument)
+    missing = ConfigError(
+        f"the rulebook has no {kind} fee for {instrument.venue}",
+        fix=f'set costs.{liquidity}_fee_bps for "{instrument}"',
+    )
+    if tier == 0:
+        row = _of_kind("fees", own.venue, kind, on)
+        if row is None:
+            raise missing
+        return float(row[f"{liquidity}_bps"])
+    ladder = _of_kind("fee_tiers", own.venue, kind, on)
+    steps = {} if ladder is None else {int(step[0]): step for step in ladder["tiers"]}
+    if tier not in steps:
+        missing.what = f"the rulebook has no tier {tier} of {kind} fees for {instrument.venue}"
+        raise ConfigError(missing.what, where={"tiers": f"0 to {max(steps, default=0)}"}, fix=missing.fix)
+    return float(steps[tier][2 if liquidity == "maker" else 3])
+
+
+def fee_tier(venue: str, kind: str, *, volume_30d_usd: float, on: date) -> int:
+    """The highest tier whose volume is known and reached; 0 where the rulebook has no ladder.
+
+    A tier whose volume is not known (``inf`` in the file) is never reached, so that fees are over- and not understated.
+    A ladder over another window (14 days at hyperliquid) is compared with that share of the 30 days' volume.
+    """
+    ladder = _of_kind("fee_tiers", venue, kind, on)
+    if ladder is None:
+        return 0
+    volume_usd = volume_30d_usd * ladder["volume_days"] / 30.0
+    return max((int(tier) for tier, volume, _, _ in ladder["tiers"] if volume <= volume_usd), default=0)

@@ -1,0 +1,50 @@
+"""Borrowed coins and moved cash: the hours a loan is charged for, the fee and the delay of a transfer."""
+
+import math
+from dataclasses import dataclass
+from datetime import date
+
+from basis_bt.core.rules.rows import book, exchange, in_force, venue_row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferRule:
+    """What moving cash from one venue to another costs and how long it takes."""
+
+    fee_usd: float
+    hours: float
+    source: str
+
+
+def borrow_hours(venue: str, hours: float, *, on: date) -> float:
+    """The hours of interest a loan of some length has been charged.
+
+    Periods count from their beginning: ``period_hours * (opening_periods + ceil(hours / period_hours))``, one hour and
+    no opening charge at venues without a row. Kraken charges an opening period and four hours at a time:
+    ``4 * (1 + ceil(hours / 4))``. No time, no charge. Interest of one bar is the difference of two calls.
+    """
+    if hours <= 0.0:
+        return 0.0
+    row = in_force(book(venue).get("borrow", []), on) or {"period_hours": 1.0, "opening_periods": 0.0}
+    period = float(row["period_hours"])
+    begun = math.ceil(round(hours / period, 9))  # 3.0000000000004 hours of a float clock are three
+    return period * (float(row["opening_periods"]) + max(begun, 1))
+
+
+def transfer_rule(venue_from: str, venue_to: str, *, on: date) -> TransferRule:
+    """Fee and delay of a transfer of cash; free and instant between the parts of one exchange.
+
+    The fee is that of the venue it leaves, the delay that of the slower of the two.
+
+    Raises
+    ------
+    ConfigError
+        If the rulebook has no row for one of them.
+    """
+    if exchange(venue_from) == exchange(venue_to):
+        return TransferRule(fee_usd=0.0, hours=0.0, source="internal transfer of one exchange")
+    fix = "give the fee and the hours yourself"
+    rows = [venue_row("transfers", venue, on, what="transfer", fix=fix) for venue in (venue_from, venue_to)]
+    return TransferRule(
+        fee_usd=float(rows[0]["fee_usd"]), hours=max(float(row["hours"]) for row in rows), source=rows[0]["source"]
+    )

@@ -1,0 +1,191 @@
+"""Intrabar risk (step 5): the margin of each wallet at a bar's worst prices, and what happens when it does not hold."""
+
+from basis_bt.kernels._jit import kernel
+from basis_bt.kernels.books import book_price_move
+from basis_bt.kernels.costs import fee_usd
+from basis_bt.kernels.liquidation import path_crossing
+from basis_bt.kernels.margin import maintenance_usd, wallet_equity_usd, wallet_margin_ratio
+from basis_bt.kernels.orders import end_trade, keep, send, write_event
+from basis_bt.kernels.structs import (
+    ACTION,
+    CLOSE_FROM,
+    ENTRY,
+    EXIT,
+    FORCED,
+    HELD_DIRECTION,
+    KEPT,
+    LIQUIDATE,
+    LIQUIDATED,
+    LIQUIDATION,
+    MIN_MARGIN_RATIO,
+    N_FILLS,
+    N_LIQUIDATIONS,
+    N_TRADES,
+    QUEUED,
+    TURNOVER,
+)
+from basis_bt.kernels.wallets import pay
+
+
+@kernel
+def check_margins(bar, order, account, market, combo, wallets, out):
+    """Test every wallet along the highs and along the lows of a bar; liquidates those that fail."""
+    start = market.margin_open[bar]
+    for wallet in range(len(account.wallet_cash_usd)):
+        if not has_margined(wallet, account.held_base, wallets.is_margined):
+            continue
+        for end in (market.margin_high[bar], market.margin_low[bar]):
+            ratio = wallet_margin_ratio(
+                account.wallet_cash_usd[wallet],
+                account.held_base,
+                wallets.weight[wallet],
+                wallets.is_margined[wallet],
+                end,
+            )
+            account.sums[MIN_MARGIN_RATIO] = min(account.sums[MIN_MARGIN_RATIO], ratio)
+        for end in (market.margin_high[bar], market.margin_low[bar]):
+            path_frac = margin_call(wallet, account, wallets, start, end)
+            if path_frac >= 0.0:
+                liquidate(bar, wallet, start + path_frac * (end - start), order, account, market, combo, wallets, out)
+                break
+
+
+@kernel
+def has_margined(wallet, held_base, is_margined):
+    """Whether a wallet holds a margined position."""
+    for leg in range(len(held_base)):
+        if is_margined[wallet, leg] and held_base[leg] != 0.0:
+            return True
+    return False
+
+
+@kernel
+def margin_call(wallet, account, wallets, start, end):
+    """Where on a path a wallet's equity falls below its maintenance, or -1.
+
+    Equity is straight along the path and the maintenance of a leg is largest at one of its ends, so most bars need
+    only the two ends.
+    """
+    cash, held = account.wallet_cash_usd[wallet], account.held_base
+    weight, is_margined = wallets.weight[wallet], wallets.is_margined[wallet]
+    most = 0.0
+    for leg in range(len(held)):
+        if is_margined[leg] and held[leg] != 0.0:
+            size, floor, mmr, amount = abs(held[leg]), wallets.floor_usd[leg], wallets.mmr[leg], wallets.amount_usd[leg]
+            most += max(
+                maintenance_usd(size * start[leg], floor, mmr, amount),
+                maintenance_usd(size * end[leg], floor, mmr, amount),
+            )
+    least = min(wallet_equity_usd(cash, held, weight, start), wallet_equity_usd(cash, held, weight, end))
+    if least >= most:
+        return -1.0
+    return path_crossing(
+        cash, held, weight, is_margined, start, end, wallets.floor_usd, wallets.mmr, wallets.amount_usd
+    )
+
+
+@kernel
+def liquidate(bar, wallet, price, order, account, market, combo, wallets, out):
+    """Close a wallet's margined legs at their prices on the path, and send the rest of the combo to be closed."""
+    drop_order(bar, order, account, out)
+    reference, arrival = combo.reference_leg, order.arrival_price
+    before = market.close_price[max(bar - 1, 0)]
+    first, quantity = -1, 0.0
+    for leg in range(len(price)):
+        held = account.held_base[leg]
+        if not wallets.is_margined[wallet, leg] or held == 0.0:
+            continue
+        if bar > 0:
+            moved = account.before_base[leg]
+            book_price_move(account.books, leg, moved, before[leg], price[leg], before[reference], price[reference])
+        moved = account.change_base[leg]
+        if moved != 0.0:
+            book_price_move(account.books, leg, moved, arrival[leg], price[leg], arrival[reference], price[reference])
+        account.before_base[leg], account.change_base[leg] = 0.0, 0.0
+        fee = fee_usd(abs(held), price[leg], wallets.liquidation_fee_bps[leg])
+        record_liquidation(bar, leg, held, price[leg], fee, account, out)
+        if first < 0:
+            first, quantity = leg, abs(held)
+        account.position_base[leg], account.held_base[leg] = 0.0, 0.0
+    absorb(wallet, first, price, account, wallets)
+    account.counts[N_LIQUIDATIONS] += 1
+    write_event(out, account, bar, LIQUIDATE, LIQUIDATED, account.counts[HELD_DIRECTION], quantity)
+    close_rest(bar, order, account, market, combo, out)
+
+
+@kernel
+def record_liquidation(bar, leg, held, price, fee, account, out):
+    """Book the closing of one leg, its fee as a cost of the liquidation, and its row among the fills."""
+    n_fills = account.counts[N_FILLS]
+    values, row = out.fill_values[n_fills], out.fill_index[n_fills]
+    pay(account, leg, held * price)
+    pay(account, leg, -fee)
+    account.books[leg, LIQUIDATION] += fee
+    account.sums[TURNOVER] += abs(held) * price
+    values[:] = 0.0
+    values[0], values[1], values[2], values[3], values[4], values[9] = abs(held), -held, price, price, price, fee
+    row[0], row[1], row[2], row[3] = bar, leg, account.counts[N_TRADES], LIQUIDATE
+    row[4], row[5], row[6] = LIQUIDATED, bar, -1 if held > 0.0 else 1
+    account.counts[N_FILLS] = n_fills + 1
+
+
+@kernel
+def absorb(wallet, leg, price, account, wallets):
+    """The venue takes what a wallet would owe beyond all it holds; ``leg`` is the leg that is credited."""
+    worth = account.wallet_cash_usd[wallet]
+    for other in range(len(price)):
+        if account.wallet_of[other] == wallet:
+            worth += account.held_base[other] * price[other]
+    if worth < 0.0:
+        pay(account, leg, -worth)
+        account.books[leg, LIQUIDATION] += worth
+
+
+@kernel
+def drop_order(bar, order, account, out):
+    """Take the order in flight and all queued transfers away; what was filled of it stays a position."""
+    state = order.state
+    if state[ACTION] == ENTRY and not state[KEPT] and not is_flat(account.held_base):
+        keep(bar, 1.0, order, account, out)
+    state[ACTION], state[CLOSE_FROM] = -1, -1
+    for leg in range(len(order.excess_base)):
+        excess = order.excess_base[leg]
+        if excess != 0.0:
+            if order.fill_bar[leg] == bar:
+                account.change_base[leg] += excess
+            else:
+                account.before_base[leg] += excess
+            account.position_base[leg] += excess
+            order.excess_base[leg] = 0.0
+    account.queue_usd[:] = 0.0
+    account.sums[QUEUED] = 0.0
+
+
+@kernel
+def is_flat(held_base):
+    """Whether nothing is held."""
+    for leg in range(len(held_base)):
+        if held_base[leg] != 0.0:
+            return False
+    return True
+
+
+@kernel
+def close_rest(bar, order, account, market, combo, out):
+    """Send what is left of the combo to be closed at the next opens, or end the trade if nothing is."""
+    state, counts, reference = order.state, account.counts, combo.reference_leg
+    if is_flat(account.held_base):
+        end_trade(bar, LIQUIDATED, account, out)
+        return
+    close, arrival = market.close_price[bar], order.arrival_price
+    for leg in range(len(close)):  # what this bar filled is marked from its own arrival, which is about to change
+        moved = account.change_base[leg]
+        if moved != 0.0:
+            book_price_move(account.books, leg, moved, arrival[leg], close[leg], arrival[reference], close[reference])
+            account.change_base[leg] = 0.0
+    for leg in range(len(close)):
+        arrival[leg] = close[leg]
+        order.want_base[leg] = -account.position_base[leg]
+    quantity = out.trade_values[counts[N_TRADES] - 1, 0]
+    send(order, account, bar, bar + 1, EXIT, LIQUIDATED, counts[HELD_DIRECTION], quantity, out)
+    state[FORCED] = 1
