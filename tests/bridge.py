@@ -139,7 +139,8 @@ def structs(case, ts_us):
         impact_coef_bps=np.array([cost["impact_coef_bps"] for cost in costs]),
         impact_exponent=costs[0]["impact_exponent"],
     )
-    return combo, rule_params, size_params, cost_params, fill_params(case["fills"], [cost["fee_bps"] for cost in costs], bars=bars)
+    fills = fill_params(case["fills"], [cost["fee_bps"] for cost in costs], bars=bars)
+    return combo, rule_params, size_params, cost_params, fills
 
 
 def fill_params(fills, fees_bps, *, bars):
