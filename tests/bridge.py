@@ -53,10 +53,10 @@ def write_market(case, root: Path):
         if leg["kind"] != "perp":
             continue
         if leg["mark_bars"]:
-            marks = list(zip(*leg["mark_bars"], strict=True))
-            write(
-                "mark", pl.DataFrame({"ts": instant_column(marks[0]), "open": list(marks[1]), "close": list(marks[2])})
-            )
+            names = ("open", "close") if len(leg["mark_bars"][0]) == 3 else ("open", "high", "low", "close")
+            ts, *prices = zip(*leg["mark_bars"], strict=True)
+            columns = {name: list(values) for name, values in zip(names, prices, strict=True)}
+            write("mark", pl.DataFrame({"ts": instant_column(ts), **columns}))
         rows = leg["settlements"]
         columns = {
             "ts": instant_column([row[0] for row in rows]),
@@ -198,7 +198,7 @@ def wallet_params(case, ts_us):
         off if cap is None else float(cap),
         halted,
         ts_us // US_PER_DAY,
-        float(wallets.get("rebalance_below") or 0.0),
+        float(wallets.get("rebalance_below") or 0.0) if is_split else 0.0,
     )
 
 

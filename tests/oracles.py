@@ -513,6 +513,8 @@ class Wallets:
                 continue
             self.sent_of_day[ts // DAY_US] = sent + amount
             item["amount"] -= amount
+            if item["amount"] <= self.fee:
+                item["amount"] = 0.0  # a rest that is not worth its fee
             self.cash[item["from"]] -= amount
             self.flights.append((t + self.transfer_bars, item["to"], amount - self.fee))
             charged.append(self.legs_of(item["to"])[0])
@@ -660,7 +662,7 @@ def metrics(
     returns, previous = [], capital_usd
     for value, is_stale in zip(equity, stale, strict=True):
         if not is_stale:
-            returns.append(value / previous - 1.0 if previous != 0.0 else 0.0)
+            returns.append(value / previous - 1.0 if previous > 1e-9 * capital_usd else 0.0)
             previous = value
     mean, deviation = mean_and_deviation(returns)
     downside = math.sqrt(sum(min(r, 0.0) * min(r, 0.0) for r in returns) / len(returns)) if returns else 0.0
@@ -1502,7 +1504,7 @@ def backtest(*, legs, start_us, end_us, bar_us, signal, rule, size, costs, fills
       no `waiting` event, which is for legs.
     * Nothing but the plan limits what a giver sends: its cash may fall under zero. What is queued or in flight already
       is not looked at by a later plan; new transfers go to the end of the queue.
-    * A rest that is not above the fee stays in the queue, as written, and then no entry starts any more until a
+    * A rest that is not above the fee is dropped; otherwise no entry would start any more until a
       liquidation drops it.
     * A `resize` event and its quantity stand at the bar in which an attempt resolves, like those of an exit.
     * A resize to nothing (x' not above 0) is an exit with reason `margin` that ends the trade.

@@ -37,7 +37,8 @@ def _paths(rng, *, n_bars, n_coins, coin_of_leg, volatility):
     """Opens and closes of each leg: coins share a factor, a leg adds a basis that reverts to zero."""
     coin_log = [math.log(COIN_PRICES[c]) for c in range(n_coins)]
     basis = [rng.gauss(0.0, 1e-3) for _ in coin_of_leg]
-    opens, closes = [[] for _ in coin_of_leg], [[] for _ in coin_of_leg]
+    opens: list[list[float]] = [[] for _ in coin_of_leg]
+    closes: list[list[float]] = [[] for _ in coin_of_leg]
     last = [math.exp(coin_log[c] + b) for c, b in zip(coin_of_leg, basis, strict=True)]
     for _ in range(n_bars):
         common = rng.gauss(0.0, volatility)

@@ -103,6 +103,8 @@ def run(
         "events": ledger_tables.events_table(panel, rows, totals),
         "trades": ledger_tables.trades_table(panel, rows, totals),
     }
+    if wallets.is_split:
+        tables["wallets"] = ledger_tables.wallets_table(panel, rows)
     flags += _data_flags(panel, tables) + _changed_inputs(checked, panel)
     manifest = _manifest(checked, panel, tables, flags=flags)
     manifest |= {"books_residual_usd": residual_usd, "wall_seconds": time.perf_counter() - started}

@@ -25,7 +25,7 @@ def resample(series: Series, *, bar_us: int) -> pl.DataFrame:
     step, frame = series.step_us, series.frame
     if "volume" not in frame.columns:
         frame = frame.with_columns(volume=pl.lit(None, dtype=pl.Float64))
-    if step is None or step == bar_us:
+    if step is None or step == bar_us or frame.is_empty():
         return frame.select("ts", *FIELDS)
     if bar_us % step:
         finer = bar_us < step
@@ -34,21 +34,22 @@ def resample(series: Series, *, bar_us: int) -> pl.DataFrame:
             where={"file": series.path},
             fix=f"ask for {step / US_PER_HOUR:g} h or more" if finer else "ask for a multiple of the file's step",
         )
-    stamp = (pl.col("ts").to_physical() // bar_us * bar_us).cast(TS)
-    return (
-        frame.lazy()
-        .with_columns(stamp=stamp)
-        .group_by("stamp", maintain_order=True)
-        .agg(
-            pl.when(pl.col("ts").first() == pl.col("stamp").first()).then(pl.col("open").first()).alias("open"),
-            pl.col("high").max(),
-            pl.col("low").min(),
-            pl.col("close").last(),
-            pl.col("volume").sum(),
-        )
-        .rename({"stamp": "ts"})
-        .select("ts", *FIELDS)
-        .collect()
+    ts_us = frame["ts"].to_physical().to_numpy()
+    stamp = ts_us // bar_us * bar_us
+    first = np.flatnonzero(np.diff(stamp, prepend=stamp[:1] - 1))
+    last = np.append(first[1:], len(stamp)) - 1
+    column = {name: frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy() for name in FIELDS}
+    has_open = ts_us[first] == stamp[first]
+    # by numpy, whose sum over a bar depends on the rows of that bar alone, to the last bit
+    bars = {
+        "open": np.where(has_open, column["open"][first], np.nan),
+        "high": np.maximum.reduceat(column["high"], first),
+        "low": np.minimum.reduceat(column["low"], first),
+        "close": column["close"][last],
+        "volume": np.add.reduceat(column["volume"], first),
+    }
+    return pl.DataFrame(
+        [pl.Series("ts", stamp[first]).cast(TS), *(pl.Series(k, v, nan_to_null=True) for k, v in bars.items())]
     )
 
 

@@ -5,7 +5,7 @@ from basis_bt.kernels.books import book_price_move
 from basis_bt.kernels.costs import fee_usd
 from basis_bt.kernels.liquidation import path_crossing
 from basis_bt.kernels.margin import maintenance_usd, wallet_equity_usd, wallet_margin_ratio
-from basis_bt.kernels.orders import end_trade, keep, send, write_event
+from basis_bt.kernels.orders import end_trade, send, trade_of, write_event
 from basis_bt.kernels.structs import (
     ACTION,
     CLOSE_FROM,
@@ -22,6 +22,7 @@ from basis_bt.kernels.structs import (
     N_LIQUIDATIONS,
     N_TRADES,
     QUEUED,
+    ROLLBACK_PRICE,
     TURNOVER,
 )
 from basis_bt.kernels.wallets import pay
@@ -30,11 +31,11 @@ from basis_bt.kernels.wallets import pay
 @kernel
 def check_margins(bar, order, account, market, combo, wallets, out):
     """Test every wallet along the highs and along the lows of a bar; liquidates those that fail."""
-    start = market.margin_open[bar]
+    start, is_called = market.margin_open[bar], False
     for wallet in range(len(account.wallet_cash_usd)):
         if not has_margined(wallet, account.held_base, wallets.is_margined):
             continue
-        for end in (market.margin_high[bar], market.margin_low[bar]):
+        for end in (start, market.margin_high[bar], market.margin_low[bar]):
             ratio = wallet_margin_ratio(
                 account.wallet_cash_usd[wallet],
                 account.held_base,
@@ -46,8 +47,14 @@ def check_margins(bar, order, account, market, combo, wallets, out):
         for end in (market.margin_high[bar], market.margin_low[bar]):
             path_frac = margin_call(wallet, account, wallets, start, end)
             if path_frac >= 0.0:
-                liquidate(bar, wallet, start + path_frac * (end - start), order, account, market, combo, wallets, out)
+                if not is_called:
+                    is_called = True
+                    drop_order(order, account, out)
+                price = start + path_frac * (end - start)
+                liquidate(bar, wallet, price, order, account, market, combo, wallets, out)
                 break
+    if is_called:
+        close_rest(bar, order, account, market, combo, out)
 
 
 @kernel
@@ -86,8 +93,7 @@ def margin_call(wallet, account, wallets, start, end):
 
 @kernel
 def liquidate(bar, wallet, price, order, account, market, combo, wallets, out):
-    """Close a wallet's margined legs at their prices on the path, and send the rest of the combo to be closed."""
-    drop_order(bar, order, account, out)
+    """Close a wallet's margined legs at their prices on the path."""
     reference, arrival = combo.reference_leg, order.arrival_price
     before = market.close_price[max(bar - 1, 0)]
     first, quantity = -1, 0.0
@@ -101,7 +107,8 @@ def liquidate(bar, wallet, price, order, account, market, combo, wallets, out):
         moved = account.change_base[leg]
         if moved != 0.0:
             book_price_move(account.books, leg, moved, arrival[leg], price[leg], arrival[reference], price[reference])
-        account.before_base[leg], account.change_base[leg] = 0.0, 0.0
+        account.books[leg, ROLLBACK_PRICE] -= order.excess_base[leg] * (price[leg] - order.excess_price[leg])
+        account.before_base[leg], account.change_base[leg], order.excess_base[leg] = 0.0, 0.0, 0.0
         fee = fee_usd(abs(held), price[leg], wallets.liquidation_fee_bps[leg])
         record_liquidation(bar, leg, held, price[leg], fee, account, out)
         if first < 0:
@@ -110,7 +117,6 @@ def liquidate(bar, wallet, price, order, account, market, combo, wallets, out):
     absorb(wallet, first, price, account, wallets)
     account.counts[N_LIQUIDATIONS] += 1
     write_event(out, account, bar, LIQUIDATE, LIQUIDATED, account.counts[HELD_DIRECTION], quantity)
-    close_rest(bar, order, account, market, combo, out)
 
 
 @kernel
@@ -124,7 +130,7 @@ def record_liquidation(bar, leg, held, price, fee, account, out):
     account.sums[TURNOVER] += abs(held) * price
     values[:] = 0.0
     values[0], values[1], values[2], values[3], values[4], values[9] = abs(held), -held, price, price, price, fee
-    row[0], row[1], row[2], row[3] = bar, leg, account.counts[N_TRADES], LIQUIDATE
+    row[0], row[1], row[2], row[3] = bar, leg, trade_of(account), LIQUIDATE
     row[4], row[5], row[6] = LIQUIDATED, bar, -1 if held > 0.0 else 1
     account.counts[N_FILLS] = n_fills + 1
 
@@ -142,21 +148,14 @@ def absorb(wallet, leg, price, account, wallets):
 
 
 @kernel
-def drop_order(bar, order, account, out):
+def drop_order(order, account, out):
     """Take the order in flight and all queued transfers away; what was filled of it stays a position."""
     state = order.state
-    if state[ACTION] == ENTRY and not state[KEPT] and not is_flat(account.held_base):
-        keep(bar, 1.0, order, account, out)
+    if state[ACTION] == ENTRY and not state[KEPT]:
+        for leg in range(len(order.filled_base)):
+            if order.filled_base[leg] != 0.0:
+                out.fill_index[order.row[leg], 2] = 0
     state[ACTION], state[CLOSE_FROM] = -1, -1
-    for leg in range(len(order.excess_base)):
-        excess = order.excess_base[leg]
-        if excess != 0.0:
-            if order.fill_bar[leg] == bar:
-                account.change_base[leg] += excess
-            else:
-                account.before_base[leg] += excess
-            account.position_base[leg] += excess
-            order.excess_base[leg] = 0.0
     account.queue_usd[:] = 0.0
     account.sums[QUEUED] = 0.0
 
@@ -173,19 +172,25 @@ def is_flat(held_base):
 @kernel
 def close_rest(bar, order, account, market, combo, out):
     """Send what is left of the combo to be closed at the next opens, or end the trade if nothing is."""
-    state, counts, reference = order.state, account.counts, combo.reference_leg
-    if is_flat(account.held_base):
-        end_trade(bar, LIQUIDATED, account, out)
-        return
+    counts, reference, books = account.counts, combo.reference_leg, account.books
     close, arrival = market.close_price[bar], order.arrival_price
-    for leg in range(len(close)):  # what this bar filled is marked from its own arrival, which is about to change
+    for leg in range(len(close)):
         moved = account.change_base[leg]
-        if moved != 0.0:
-            book_price_move(account.books, leg, moved, arrival[leg], close[leg], arrival[reference], close[reference])
+        if moved != 0.0:  # what this bar filled is marked from its own arrival, which is about to change
+            book_price_move(books, leg, moved, arrival[leg], close[leg], arrival[reference], close[reference])
             account.change_base[leg] = 0.0
+        excess = order.excess_base[leg]
+        if excess != 0.0:
+            books[leg, ROLLBACK_PRICE] -= excess * (close[leg] - order.excess_price[leg])
+            order.excess_base[leg] = 0.0
+        account.position_base[leg] = account.held_base[leg]
+    if is_flat(account.held_base):
+        if counts[HELD_DIRECTION] != 0:
+            end_trade(bar, LIQUIDATED, account, out)
+        return
     for leg in range(len(close)):
         arrival[leg] = close[leg]
         order.want_base[leg] = -account.position_base[leg]
-    quantity = out.trade_values[counts[N_TRADES] - 1, 0]
+    quantity = out.trade_values[counts[N_TRADES] - 1, 0] if counts[HELD_DIRECTION] != 0 else 0.0
     send(order, account, bar, bar + 1, EXIT, LIQUIDATED, counts[HELD_DIRECTION], quantity, out)
-    state[FORCED] = 1
+    order.state[FORCED] = 1

@@ -24,6 +24,7 @@ from basis_bt.kernels.structs import (
 )
 
 HOURS_PER_YEAR = 8760.0
+RUIN_FRAC = 1e-9  # of the capital: what is left of an equity that is gone is a rounding difference
 
 
 class Metrics(NamedTuple):
@@ -63,12 +64,18 @@ class Metrics(NamedTuple):
 
 
 @kernel
+def simple_return(equity_usd, before_usd, capital_usd):
+    """Return of a row; 0 from an equity that is gone, where every change would be infinite."""
+    return equity_usd / before_usd - 1.0 if before_usd > RUIN_FRAC * capital_usd else 0.0
+
+
+@kernel
 def return_moments(equity_usd, stale, capital_usd):
     """Mean, sample deviation (NaN under two returns) and downside deviation of the returns of fresh rows."""
     n, total, last = 0, 0.0, capital_usd
     for t in range(len(equity_usd)):
         if not stale[t]:
-            total += equity_usd[t] / last - 1.0
+            total += simple_return(equity_usd[t], last, capital_usd)
             last = equity_usd[t]
             n += 1
     if n < 2:
@@ -77,7 +84,7 @@ def return_moments(equity_usd, stale, capital_usd):
     squares, downside, last = 0.0, 0.0, capital_usd
     for t in range(len(equity_usd)):
         if not stale[t]:
-            value = equity_usd[t] / last - 1.0
+            value = simple_return(equity_usd[t], last, capital_usd)
             squares += (value - mean) ** 2
             downside += min(value, 0.0) ** 2
             last = equity_usd[t]

@@ -190,9 +190,16 @@ def record_fill(bar, leg, action, order, account, costs, out):
     account.wallet_cash_usd[account.wallet_of[leg]] += paid - fee
     account.sums[TURNOVER] += notional
     is_new_trade = state[ACTION] == ENTRY and not state[KEPT]
-    row[0], row[1], row[2], row[3] = bar, leg, account.counts[N_TRADES] + (1 if is_new_trade else 0), action
+    trade = account.counts[N_TRADES] + 1 if is_new_trade else trade_of(account)
+    row[0], row[1], row[2], row[3] = bar, leg, trade, action
     row[4], row[5], row[6] = state[REASON], state[DECISION_BAR], 1 if is_buy else -1
     account.counts[N_FILLS] = n_fills + 1
+
+
+@kernel
+def trade_of(account):
+    """Number of the trade that is held, 0 for positions that no trade came of."""
+    return account.counts[N_TRADES] if account.counts[HELD_DIRECTION] != 0 else 0
 
 
 @kernel
@@ -328,7 +335,7 @@ def finish(bar, order, account, out):
         if order.want_base[leg] != 0.0:
             put_off(bar, order, account)
             return
-    if order.state[ACTION] == EXIT:
+    if order.state[ACTION] == EXIT and account.counts[HELD_DIRECTION] != 0:
         end_trade(bar, order.state[REASON], account, out)
     order.state[ACTION] = -1
 

@@ -182,9 +182,12 @@ def decide_resize(bar, order, account, market, combo, size, fills, wallets, out)
         send_queued(bar, account, wallets)
         return
     direction = account.counts[HELD_DIRECTION]
+    if not target > 0.0:
+        decide_exit(bar, MARGIN, order, account, market, fills, out)
+        return
     for leg in range(len(held)):
         order.arrival_price[leg] = price[leg]
-        order.want_base[leg] = -direction * combo.ratio[leg] * (units - target)
+        order.want_base[leg] = -direction * combo.ratio[leg] * (units - target) if held[leg] != 0.0 else 0.0
     send(order, account, bar, bar + fills.latency_bars.min(), RESIZE, MARGIN, direction, units - target, out)
 
 
@@ -320,11 +323,10 @@ def run_trial(market, combo, rule, size, costs, fills, wallets, out):
 
         # 4. fill
         for leg in range(n_legs):
-            before[leg] = position[leg]
+            before[leg], account.change_base[leg] = position[leg], 0.0
         action = state[ACTION]
         is_worked = action >= 0
         if is_worked:
-            account.change_base[:] = 0.0
             status = work_order(bar, order, account, market, combo, costs, fills, out)
             if status != OK:
                 return totals_of(status, bar, account)
@@ -334,12 +336,12 @@ def run_trial(market, combo, rule, size, costs, fills, wallets, out):
                 price = market.open_price[bar]
                 plan_transfers(account, combo, wallets, price, equity_usd(account.sums[CASH], held, price))
                 send_queued(bar, account, wallets)
-        if not is_hedged(held, combo.ratio):
-            counts[N_NAKED_BARS] += 1
 
         # 5. intrabar risk
         if wallets.is_tested and (is_worked or counts[HELD_DIRECTION] != 0):
             check_margins(bar, order, account, market, combo, wallets, out)
+        if not is_hedged(held, combo.ratio):
+            counts[N_NAKED_BARS] += 1
 
         # 6. mark
         if bar > 0:

@@ -70,6 +70,22 @@ def attribution_table(panel: Panel, rows: Recorded) -> pl.DataFrame:
     )
 
 
+def wallets_table(panel: Panel, rows: Recorded) -> pl.DataFrame:
+    """One row a bar and wallet: its cash at the end of the bar, and what is under way between all of them."""
+    venues = list(dict.fromkeys(instrument.venue for instrument in panel.instruments))
+    n_bars = panel.n_bars
+    return _with_trial(
+        pl.DataFrame(
+            {
+                "ts": _instants(np.repeat(panel.ts_us, len(venues))),
+                "wallet": venues * n_bars,
+                "cash_usd": rows.wallet_cash_usd.ravel(),
+                "in_flight_usd": np.repeat(rows.in_flight_usd, len(venues)),
+            }
+        )
+    )
+
+
 def fills_table(panel: Panel, rows: Recorded, totals: Totals) -> pl.DataFrame:
     """One row a leg filled: quantity, prices, and each component of its cost."""
     index, values = rows.fill_index[: totals.n_fills], rows.fill_values[: totals.n_fills]

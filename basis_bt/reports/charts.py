@@ -28,7 +28,10 @@ HOURS_A_YEAR = 8760.0
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
     "#1a1a1a", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7",
 )  # fmt: skip
-SOURCE_COLOURS = {"funding": GREEN, "basis": BLUE, "delta": SKY, "fees": VERMILLION, "slippage": ORANGE}
+SOURCE_COLOURS = {
+    "funding": GREEN, "basis": BLUE, "delta": SKY, "fees": VERMILLION, "slippage": ORANGE, "rollback": PURPLE,
+    "transfer": YELLOW, "liquidation": BLACK,
+}  # fmt: skip
 LEG_COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 LEG_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 HELD_COLOURS = {+1: "#0072b2", -1: "#e69f00"}
@@ -126,7 +129,7 @@ def draw_attribution(axes: Axes, manifest: Mapping[str, Any], tables: Mapping[st
     x = _dates(parts["ts"])[rows]
     above, below = np.zeros(len(rows)), np.zeros(len(rows))
     keys: list[Any] = []
-    for source, _ in SOURCES:
+    for source in parts.columns[1:-1]:
         values = _floats(parts[source])[rows]
         gain, loss = np.maximum(values, 0.0), np.minimum(values, 0.0)
         colour = SOURCE_COLOURS[source]
@@ -186,8 +189,22 @@ def draw_signal(axes: Axes, manifest: Mapping[str, Any], tables: Mapping[str, pl
 
 
 def attribution_by_source(attribution: pl.DataFrame) -> pl.DataFrame:
-    """Cumulative USD by source over all legs, signed as they add up: ``ts``, one column a source, ``pnl``."""
+    """Cumulative USD by source over all legs, signed as they add up: ``ts``, one column a source, ``pnl``.
+
+    Rollbacks, transfers and liquidations have a column where they cost or brought something.
+    """
     slippage = sum((pl.col(f"{part}_usd") for part in ("bucket", "impact", "delay")), start=pl.col("spread_usd"))
+    parts = {
+        "rollback": ("rollback_execution_usd", "rollback_price_usd"),
+        "transfer": ("transfer_usd",),
+        "liquidation": ("liquidation_usd",),
+    }
+    happened = {
+        source: -pl.sum_horizontal(names)
+        for source, names in parts.items()
+        if set(names) <= set(attribution.columns) and any((attribution[name] != 0.0).any() for name in names)
+    }
+    sources = [source for source, _ in SOURCES] + list(happened)
     return (
         attribution.select(
             "ts",
@@ -196,11 +213,12 @@ def attribution_by_source(attribution: pl.DataFrame) -> pl.DataFrame:
             delta=pl.col("delta_usd"),
             fees=-pl.col("fees_usd"),
             slippage=-slippage,
+            **happened,
         )
         .group_by("ts")
         .sum()
         .sort("ts")
-        .with_columns(pnl=pl.sum_horizontal([source for source, _ in SOURCES]))
+        .with_columns(pnl=pl.sum_horizontal(sources))
     )
 
 

@@ -14,6 +14,8 @@ from polars import DataFrame
 
 NOTHING = "–"
 SOURCES = (("funding", +1), ("basis", +1), ("delta", +1), ("fees", -1), ("slippage", -1))
+# shown only where they happened
+INCIDENTS = (("rollback", -1), ("transfer", -1), ("liquidation", -1))
 MAX_LISTED = 6
 
 _FRACTION, _RATIO, _HOURS, _COUNT, _MULTIPLE = "fraction", "ratio", "hours", "count", "multiple"
@@ -34,6 +36,13 @@ METRICS = (
     ("time_in_market", "time in market", _FRACTION),
     ("turnover", "turnover", _MULTIPLE),
     ("n_refused", "entries refused", _COUNT),
+)
+INCIDENT_METRICS = (
+    ("n_rollbacks", "rollbacks", _COUNT),
+    ("n_unfilled", "entries unfilled", _COUNT),
+    ("naked_hours", "time naked", _HOURS),
+    ("n_liquidations", "liquidations", _COUNT),
+    ("min_margin_ratio", "least margin ratio", _FRACTION),
 )
 
 
@@ -101,7 +110,9 @@ def attribution_rows(
 ) -> list[tuple[str, float | None, float | None]]:
     """Source, USD and fraction of capital, signed as they add up to the PnL of the last row."""
     metrics, capital = metrics_of(tables), capital_usd(manifest)
-    rows = [(source, metrics[f"{source}_usd"], sign) for source, sign in SOURCES] + [("pnl", metrics["pnl_usd"], 1)]
+    rows = [(source, metrics[f"{source}_usd"], sign) for source, sign in SOURCES]
+    rows += [(source, metrics[f"{source}_usd"], sign) for source, sign in INCIDENTS if metrics.get(f"{source}_usd")]
+    rows.append(("pnl", metrics["pnl_usd"], 1))
     return [
         (source, None, None) if usd is None else (source, sign * usd, sign * usd / capital)
         for source, usd, sign in rows
@@ -118,7 +129,8 @@ def metric_rows(tables: Mapping[str, DataFrame]) -> list[tuple[str, str]]:
         _COUNT: lambda value: number(value, digits=0),
         _MULTIPLE: lambda value: NOTHING if value is None else number(value) + " x capital",
     }
-    return [(label, shown[kind](metrics[name])) for name, label, kind in METRICS]
+    happened = [row for row in INCIDENT_METRICS if metrics.get(row[0])]
+    return [(label, shown[kind](metrics[name])) for name, label, kind in (*METRICS, *happened)]
 
 
 def count_rows(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
