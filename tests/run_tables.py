@@ -65,13 +65,17 @@ def run_tables(*, mark_source: str = "mark", signal_hours: float = 72.0) -> dict
          "quantity_base": QUANTITY, "pnl_usd": 10.5, "funding_usd": 10.5, "basis_usd": 1.0, "delta_usd": 0.0,
          "costs_usd": 1.0, "exit_reason": "signal"}
     ]  # fmt: skip
+    wallets = [
+        {"trial": 0, "ts": at(h), "wallet": wallet, "cash_usd": 2.5e5, "in_flight_usd": 0.0}
+        for h in range(N_BARS) for wallet in ("binance", "bybit")
+    ]  # fmt: skip
     metrics = {name: 0.5 for name, dtype in SCHEMAS["trials"].items() if dtype == pl.Float64}
     metrics |= {"trial": 0, "n_trades": 1, "n_refused": 0, "status": "ok", "sharpe": 1.5, "calmar": None}
     return {
         "metrics": _rows("trials", [metrics]).insert_column(1, pl.Series("param_signal_hours", [signal_hours])),
         **{name: _rows(name, rows) for name, rows in (
             ("equity", equity), ("attribution", attribution), ("fills", fills), ("funding", funding),
-            ("events", events), ("trades", trades))},
+            ("events", events), ("trades", trades), ("wallets", wallets))},
     }  # fmt: skip
 
 
