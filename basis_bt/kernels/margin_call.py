@@ -1,10 +1,11 @@
 """Intrabar risk (step 5): the margin of each wallet at a bar's worst prices, and what happens when it does not hold."""
 
+import math
+
 from basis_bt.kernels._jit import kernel
 from basis_bt.kernels.books import book_price_move
 from basis_bt.kernels.costs import fee_usd
 from basis_bt.kernels.liquidation import path_crossing
-from basis_bt.kernels.margin import maintenance_usd, wallet_equity_usd, wallet_margin_ratio
 from basis_bt.kernels.orders import end_trade, send, trade_of, write_event
 from basis_bt.kernels.structs import (
     ACTION,
@@ -17,7 +18,6 @@ from basis_bt.kernels.structs import (
     LIQUIDATE,
     LIQUIDATED,
     LIQUIDATION,
-    MIN_MARGIN_RATIO,
     N_FILLS,
     N_LIQUIDATIONS,
     N_TRADES,
@@ -29,23 +29,65 @@ from basis_bt.kernels.wallets import pay
 
 
 @kernel
+def margin_state(
+    bar, cash_usd, held_base, margin_open, margin_high, margin_low, weight, is_margined, floor_usd, mmr, amount_usd
+):
+    """Least margin ratio of all wallets at a bar's open, highs and lows, and whether none can fail in between.
+
+    Equity is straight along a path and the maintenance of a leg is largest at one of its ends, so a wallet whose least
+    equity is not under its largest maintenance is safe. Takes bare arrays, since it is called for every bar held.
+    """
+    least_ratio, is_safe = math.inf, True
+    for wallet in range(len(cash_usd)):
+        at_open = at_high = at_low = cash_usd[wallet]
+        open_usd, high_usd, low_usd, most = 0.0, 0.0, 0.0, 0.0
+        for leg in range(len(held_base)):
+            held = held_base[leg]
+            if held == 0.0 or weight[wallet, leg] == 0.0:
+                continue
+            start, high, low = margin_open[bar, leg], margin_high[bar, leg], margin_low[bar, leg]
+            weighted = weight[wallet, leg] * held
+            at_open, at_high, at_low = at_open + weighted * start, at_high + weighted * high, at_low + weighted * low
+            if is_margined[wallet, leg]:
+                size, worst = abs(held), 0.0
+                open_usd, high_usd, low_usd = open_usd + size * start, high_usd + size * high, low_usd + size * low
+                for price in (start, high, low):
+                    worst = max(worst, maintenance_of_leg_usd(size * price, leg, floor_usd, mmr, amount_usd))
+                most += worst
+        if open_usd > 0.0:
+            least_ratio = min(least_ratio, at_open / open_usd, at_high / high_usd, at_low / low_usd)
+            is_safe = is_safe and min(at_open, at_high, at_low) >= most
+    return least_ratio, is_safe
+
+
+@kernel
+def maintenance_of_leg_usd(notional_usd, leg, floor_usd, mmr, amount_usd):
+    """Maintenance of one leg from the tiers of all, without a view of its row."""
+    tier = 0
+    while tier + 1 < floor_usd.shape[1] and floor_usd[leg, tier + 1] < notional_usd:
+        tier += 1
+    return notional_usd * mmr[leg, tier] - amount_usd[leg, tier]
+
+
+@kernel
 def check_margins(bar, order, account, market, combo, wallets, out):
     """Test every wallet along the highs and along the lows of a bar; liquidates those that fail."""
     start, is_called = market.margin_open[bar], False
     for wallet in range(len(account.wallet_cash_usd)):
         if not has_margined(wallet, account.held_base, wallets.is_margined):
             continue
-        for end in (start, market.margin_high[bar], market.margin_low[bar]):
-            ratio = wallet_margin_ratio(
+        for end in (market.margin_high[bar], market.margin_low[bar]):
+            path_frac = path_crossing(
                 account.wallet_cash_usd[wallet],
                 account.held_base,
                 wallets.weight[wallet],
                 wallets.is_margined[wallet],
+                start,
                 end,
+                wallets.floor_usd,
+                wallets.mmr,
+                wallets.amount_usd,
             )
-            account.sums[MIN_MARGIN_RATIO] = min(account.sums[MIN_MARGIN_RATIO], ratio)
-        for end in (market.margin_high[bar], market.margin_low[bar]):
-            path_frac = margin_call(wallet, account, wallets, start, end)
             if path_frac >= 0.0:
                 if not is_called:
                     is_called = True
@@ -64,31 +106,6 @@ def has_margined(wallet, held_base, is_margined):
         if is_margined[wallet, leg] and held_base[leg] != 0.0:
             return True
     return False
-
-
-@kernel
-def margin_call(wallet, account, wallets, start, end):
-    """Where on a path a wallet's equity falls below its maintenance, or -1.
-
-    Equity is straight along the path and the maintenance of a leg is largest at one of its ends, so most bars need
-    only the two ends.
-    """
-    cash, held = account.wallet_cash_usd[wallet], account.held_base
-    weight, is_margined = wallets.weight[wallet], wallets.is_margined[wallet]
-    most = 0.0
-    for leg in range(len(held)):
-        if is_margined[leg] and held[leg] != 0.0:
-            size, floor, mmr, amount = abs(held[leg]), wallets.floor_usd[leg], wallets.mmr[leg], wallets.amount_usd[leg]
-            most += max(
-                maintenance_usd(size * start[leg], floor, mmr, amount),
-                maintenance_usd(size * end[leg], floor, mmr, amount),
-            )
-    least = min(wallet_equity_usd(cash, held, weight, start), wallet_equity_usd(cash, held, weight, end))
-    if least >= most:
-        return -1.0
-    return path_crossing(
-        cash, held, weight, is_margined, start, end, wallets.floor_usd, wallets.mmr, wallets.amount_usd
-    )
 
 
 @kernel

@@ -18,8 +18,7 @@ from basis_bt.kernels._jit import kernel
 from basis_bt.kernels.books import book_price_move, equity_usd
 from basis_bt.kernels.fills import cost_components_bps, gross_base, net_share
 from basis_bt.kernels.funding import funding_usd
-from basis_bt.kernels.margin import wallet_margin_ratio
-from basis_bt.kernels.margin_call import check_margins
+from basis_bt.kernels.margin_call import check_margins, margin_state
 from basis_bt.kernels.orders import is_hedged, send, work_order, write_event
 from basis_bt.kernels.rule import HOLD, entry_direction, exit_reason
 from basis_bt.kernels.sizing import combo_quantity, meets_minimums
@@ -164,16 +163,8 @@ def fund(bar, order, account, combo, wallets, price):
 
 @kernel
 def decide_resize(bar, order, account, market, combo, size, fills, wallets, out):
-    """If a wallet's margin runs low: make the combo as small as its equity bears, and move cash where it is short."""
+    """A wallet's margin runs low: make the combo as small as its equity bears, and move cash where it is short."""
     price, held = market.open_price[bar], account.held_base
-    is_low = False
-    for wallet in range(len(account.wallet_cash_usd)):
-        ratio = wallet_margin_ratio(
-            account.wallet_cash_usd[wallet], held, wallets.weight[wallet], wallets.is_margined[wallet], price
-        )
-        is_low = is_low or ratio < wallets.rebalance_below
-    if not is_low:
-        return
     equity = equity_usd(account.sums[CASH], held, price)
     target = combo_quantity(equity, combo.ratio, price, combo.margin_weight, size)
     units = abs(held[0] / combo.ratio[0])
@@ -290,13 +281,16 @@ def run_trial(market, combo, rule, size, costs, fills, wallets, out):
 
     state, before, books = order.state, account.before_base, account.books
     close_price, signal, first_settlement = market.close_price, market.signal, market.first_settlement
+    # bare arrays: handing a struct to a function for every bar would count the references of all its arrays
+    margin_open, margin_high, margin_low = market.margin_open, market.margin_high, market.margin_low
+    cash, weight, is_margined = account.wallet_cash_usd, wallets.weight, wallets.is_margined
+    floor_usd, mmr, amount_usd, open_price = wallets.floor_usd, wallets.mmr, wallets.amount_usd, market.open_price
 
     for bar in range(n_bars):
         # 1. arrivals
-        if wallets.is_split:
+        if wallets.is_split and (account.sums[IN_FLIGHT] != 0.0 or account.sums[QUEUED] > 0.0):
             receive(bar, account)
-            if account.sums[QUEUED] > 0.0:
-                send_queued(bar, account, wallets)
+            send_queued(bar, account, wallets)
 
         # 2. accruals
         if first_settlement[bar + 1] > first_settlement[bar]:
@@ -318,8 +312,12 @@ def run_trial(market, combo, rule, size, costs, fills, wallets, out):
             reason = exit_reason(signal[bar], direction, bar - counts[ENTRY_BAR], equity, entry_equity, rule)
             if reason != HOLD:
                 decide_exit(bar, reason, order, account, market, fills, out)
-            elif wallets.rebalance_below > 0.0 and is_settled(bar, account):
-                decide_resize(bar, order, account, market, combo, size, fills, wallets, out)
+            elif wallets.rebalance_below > 0.0:
+                least_ratio, _ = margin_state(
+                    bar, cash, held, open_price, open_price, open_price, weight, is_margined, floor_usd, mmr, amount_usd
+                )
+                if least_ratio < wallets.rebalance_below and is_settled(bar, account):
+                    decide_resize(bar, order, account, market, combo, size, fills, wallets, out)
 
         # 4. fill
         for leg in range(n_legs):
@@ -339,7 +337,12 @@ def run_trial(market, combo, rule, size, costs, fills, wallets, out):
 
         # 5. intrabar risk
         if wallets.is_tested and (is_worked or counts[HELD_DIRECTION] != 0):
-            check_margins(bar, order, account, market, combo, wallets, out)
+            least_ratio, is_safe = margin_state(
+                bar, cash, held, margin_open, margin_high, margin_low, weight, is_margined, floor_usd, mmr, amount_usd
+            )
+            account.sums[MIN_MARGIN_RATIO] = min(account.sums[MIN_MARGIN_RATIO], least_ratio)
+            if not is_safe:
+                check_margins(bar, order, account, market, combo, wallets, out)
         if not is_hedged(held, combo.ratio):
             counts[N_NAKED_BARS] += 1
 
