@@ -150,7 +150,7 @@ def test_a_fall_of_both_legs_is_no_spike(tmp_path):
             for column in ("open", "high", "low", "close")
         )
 
-    run(folder(tmp_path, spot=crashed(SPOT), perp=crashed(PERP)))
+    assert findings(run(folder(tmp_path, spot=crashed(SPOT), perp=crashed(PERP))), "spike") == []
 
 
 def test_of_two_legs_that_disagree_the_one_that_moved_is_taken_out(tmp_path):

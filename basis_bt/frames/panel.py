@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from basis_bt.core.arrays import carried
 from basis_bt.core.errors import DataError
 from basis_bt.core.instruments import Combo, Instrument
 from basis_bt.core.models import Data
@@ -195,10 +196,10 @@ def _panel(
             if len(before):
                 closes[0, leg] = before["close"][-1]
                 volume[0, leg] = before["volume"][-1] if "volume" in before.columns else np.nan
-    last_close = _carried(closes)
+    last_close = carried(closes)
     tradable = ~np.isnan(opens[n_warmup:])
     arrival = np.where(tradable, opens[n_warmup:], last_close[n_warmup - 1 : -1])
-    volume_before = _carried(np.where(volume > 0, volume, np.nan))[n_warmup - 1 : -1]
+    volume_before = carried(np.where(volume > 0, volume, np.nan))[n_warmup - 1 : -1]
     ts_us = frame["ts"].to_physical().to_numpy()[n_warmup:]
     high, low = (_stack(frame, name, legs)[n_warmup:] for name in ("high", "low"))
     margin = _margin_prices(mark_bars, opens[n_warmup:], high, low, last_close[n_warmup:])
@@ -241,12 +242,6 @@ def _stack(frame: pl.DataFrame, field: str, legs: range) -> np.ndarray:
     """One field of all legs as an array of rows and legs, NaN where it is null."""
     columns = [frame[f"{field}_{leg}"].cast(pl.Float64).fill_null(float("nan")).to_numpy() for leg in legs]
     return np.ascontiguousarray(np.column_stack(columns))
-
-
-def _carried(values: np.ndarray) -> np.ndarray:
-    """Each column with NaN replaced by the last value above it."""
-    rows = np.where(np.isnan(values), 0, np.arange(len(values))[:, None])
-    return np.take_along_axis(values, np.maximum.accumulate(rows, axis=0), axis=0)
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

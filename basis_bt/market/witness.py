@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
+from basis_bt.core.arrays import carried
 from basis_bt.market.checks import Finding
 from basis_bt.market.files import Series
 
@@ -69,7 +70,7 @@ def _contradicted(series: list[Series]) -> list[np.ndarray]:
     if len(doubtful):
         agreed = log_close.copy()
         agreed[doubtful] = np.nan
-        last = _last_known(agreed)
+        last = carried(agreed)
         for row in doubtful.tolist():
             wrong[row] = _wrong_ones(log_close[row], last[row])
     return [wrong[rows[column], column] for column in range(len(series))]
@@ -83,12 +84,6 @@ def _wrong_ones(values: np.ndarray, last: np.ndarray) -> np.ndarray:
     if np.isnan(moved[here]).any():
         return here
     return here & (moved == moved[here].max())
-
-
-def _last_known(values: np.ndarray) -> np.ndarray:
-    """Each column with NaN replaced by the last value above it."""
-    rows = np.where(np.isnan(values), 0, np.arange(len(values))[:, None])
-    return np.take_along_axis(values, np.maximum.accumulate(rows, axis=0), axis=0)
 
 
 def _shifted(series: list[Series]) -> list[tuple[int, Finding]]:
