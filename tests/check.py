@@ -1,6 +1,11 @@
-"""Everything that has to pass: lint, types, and the tests compiled, with bounds checks, and with the compiler off."""
+"""Everything that has to pass: lint, types, all tests, and those that reach the kernels twice more.
+
+Once with bounds checks on, since a bad index would read junk without a word, and once with the compiler off, since
+plain Python must give the same numbers.
+"""
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -9,12 +14,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTEST = [sys.executable, "-m", "pytest"]
+REACHES_KERNELS = re.compile(r"kernels|bridge|basis_bt\.run\(")
+KERNEL_TESTS = [
+    str(path.relative_to(ROOT))
+    for path in sorted((ROOT / "tests").glob("test_*.py"))
+    if REACHES_KERNELS.search(path.read_text(encoding="utf-8"))
+]
 STEPS = (
     ("lint", [sys.executable, "-m", "ruff", "check", "."], {}),
     ("types", [sys.executable, "-m", "mypy"], {}),
-    ("tests with bounds checks", PYTEST, {"NUMBA_BOUNDSCHECK": "1"}),
-    ("tests with the compiler off", PYTEST, {"NUMBA_DISABLE_JIT": "1"}),
     ("tests", PYTEST, {}),
+    ("tests of kernels with bounds checks", [*PYTEST, *KERNEL_TESTS], {"NUMBA_BOUNDSCHECK": "1"}),
+    ("tests of kernels with the compiler off", [*PYTEST, *KERNEL_TESTS], {"NUMBA_DISABLE_JIT": "1"}),
 )
 
 
