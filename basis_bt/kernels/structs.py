@@ -262,8 +262,8 @@ FILL_COLUMNS = (
 
 # columns of Recorded.event_index; trade_bars has entry, exit or -1, direction, reason; trade_values quantity and PnL
 EVENT_INDEX = ("bar", "event", "reason", "direction")
-EVENTS = ("entry", "exit", "refused", "waiting", "rollback", "unfilled", "resize", "liquidation", "transfer")
-ENTRY, EXIT, REFUSED, WAITING, ROLLBACK, UNFILLED, RESIZE, LIQUIDATE, TRANSFERRED = range(9)
+EVENTS = ("entry", "exit", "refused", "waiting", "rollback", "unfilled", "resize", "liquidation")
+ENTRY, EXIT, REFUSED, WAITING, ROLLBACK, UNFILLED, RESIZE, LIQUIDATE = range(8)
 REASONS = (
     "signal", "stop", "max_hold", "size", "min_notional", "basis", "untradable", "cost", "volume_share", "spread",
     "partial", "margin", "liquidation",
