@@ -493,7 +493,12 @@ class Wallets:
         """Queues what is worth sending."""
         for giver, receiver, amount in matched_transfers(held, targets):
             if amount >= self.least and amount > self.fee:
-                self.queue.append({"from": giver, "to": receiver, "amount": amount})
+                same = [item for item in self.queue if (item["from"], item["to"]) == (giver, receiver)]
+                if same:
+                    same[0]["amount"] += amount  # it joins what is queued between the two
+                else:
+                    self.queue.append({"from": giver, "to": receiver, "amount": amount})
+        self.queue.sort(key=lambda item: (item["from"], item["to"]))
 
     def arrive(self, t):
         for _due, receiver, amount in [flight for flight in self.flights if flight[0] <= t]:
@@ -1503,7 +1508,7 @@ def backtest(*, legs, start_us, end_us, bar_us, signal, rule, size, costs, fills
     * Transfers that arrive at once (0 bars) do not hold up the entry that caused them; those that do hold it up make
       no `waiting` event, which is for legs.
     * Nothing but the plan limits what a giver sends: its cash may fall under zero. What is queued or in flight already
-      is not looked at by a later plan; new transfers go to the end of the queue.
+      is not looked at by a later plan; an amount joins what is queued between the same two.
     * A rest that is not above the fee is dropped; otherwise no entry would start any more until a
       liquidation drops it.
     * A `resize` event and its quantity stand at the bar in which an attempt resolves, like those of an exit.
