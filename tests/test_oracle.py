@@ -33,9 +33,10 @@ SAME_METRICS = (
     "n_rollbacks", "n_unfilled", "naked_hours", "rollback_usd",
 )
 # after a near ruin these are quotients by next to nothing, which no tolerance holds
-ILL_CONDITIONED = (
-    "cagr", "ann_vol", "sharpe", "sortino", "calmar", "max_drawdown_hours", "win_rate", "apr_on_notional",
-)  # fmt: skip
+ILL_CONDITIONED = ("cagr", "ann_vol", "sharpe", "sortino", "calmar", "apr_on_notional")
+# whether a row is a new peak, or a trade won, may hang on the last bit
+HANG_ON_A_BIT = ("max_drawdown_hours", "win_rate")
+NEAR_RUIN_FRAC = 0.05
 WALLET_METRICS = ("transfer_usd", "liquidation_usd", "n_liquidations", "min_margin_ratio")  # fmt: skip
 
 
@@ -103,8 +104,9 @@ def check_case(case, root):
     close(rows.settlement_position, [row["position"] for row in theirs["funding"]], rel=rel)
     assert market.funding_rate.tolist() == [row["rate"] for row in theirs["funding"]]
     close(market.mark_price, nan_for_none(row["mark"] for row in theirs["funding"]), rel=0.0)
+    is_near_ruin = min(theirs["equity"]) < NEAR_RUIN_FRAC * case["size"]["capital_usd"]
     for name in (*SAME_METRICS, *(WALLET_METRICS if "wallets" in case else ())):
-        if "wallets" in case and name in ILL_CONDITIONED:
+        if "wallets" in case and (name in HANG_ON_A_BIT or (is_near_ruin and name in ILL_CONDITIONED)):
             continue
         theirs_value = nan_for_none([theirs["metrics"][name]])[0]
         close(getattr(metrics, name), theirs_value, rel=1e-7 if "wallets" in case else 1e-9 if is_partial else 1e-12)

@@ -33,6 +33,15 @@ def maintenance_usd(notional_usd, floor_usd, mmr, amount_usd):
 
 
 @kernel
+def maintenance_of_leg_usd(notional_usd, leg, floor_usd, mmr, amount_usd):
+    """Maintenance of one leg from the tiers of all, ``(n_legs, n_tiers)``, without a view of its row."""
+    tier = 0
+    while tier + 1 < floor_usd.shape[1] and floor_usd[leg, tier + 1] < notional_usd:
+        tier += 1
+    return notional_usd * mmr[leg, tier] - amount_usd[leg, tier]
+
+
+@kernel
 def initial_margin_usd(notional_usd, leverage, floor_usd, max_leverage):
     """Margin needed to open a notional at the leverage chosen, or at the most its tier allows if that is less."""
     return notional_usd / min(leverage, max_leverage[tier_of(notional_usd, floor_usd)])
@@ -55,8 +64,7 @@ def wallet_maintenance_usd(position_base, is_margined, price, floor_usd, mmr, am
     for leg in range(len(position_base)):
         if is_margined[leg]:
             notional_usd = abs(position_base[leg]) * price[leg]
-            tier = tier_of(notional_usd, floor_usd[leg])
-            total_usd += notional_usd * mmr[leg, tier] - amount_usd[leg, tier]
+            total_usd += maintenance_of_leg_usd(notional_usd, leg, floor_usd, mmr, amount_usd)
     return total_usd
 
 

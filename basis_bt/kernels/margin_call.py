@@ -6,6 +6,7 @@ from basis_bt.kernels._jit import kernel
 from basis_bt.kernels.books import book_price_move
 from basis_bt.kernels.costs import fee_usd
 from basis_bt.kernels.liquidation import path_crossing
+from basis_bt.kernels.margin import maintenance_of_leg_usd
 from basis_bt.kernels.orders import end_trade, send, trade_of, write_event
 from basis_bt.kernels.structs import (
     ACTION,
@@ -25,7 +26,7 @@ from basis_bt.kernels.structs import (
     ROLLBACK_PRICE,
     TURNOVER,
 )
-from basis_bt.kernels.wallets import pay
+from basis_bt.kernels.wallets import pay, worth_usd
 
 
 @kernel
@@ -58,15 +59,6 @@ def margin_state(
             least_ratio = min(least_ratio, at_open / open_usd, at_high / high_usd, at_low / low_usd)
             is_safe = is_safe and min(at_open, at_high, at_low) >= most
     return least_ratio, is_safe
-
-
-@kernel
-def maintenance_of_leg_usd(notional_usd, leg, floor_usd, mmr, amount_usd):
-    """Maintenance of one leg from the tiers of all, without a view of its row."""
-    tier = 0
-    while tier + 1 < floor_usd.shape[1] and floor_usd[leg, tier + 1] < notional_usd:
-        tier += 1
-    return notional_usd * mmr[leg, tier] - amount_usd[leg, tier]
 
 
 @kernel
@@ -131,7 +123,7 @@ def liquidate(bar, wallet, price, order, account, market, combo, wallets, out):
         if first < 0:
             first, quantity = leg, abs(held)
         account.position_base[leg], account.held_base[leg] = 0.0, 0.0
-    absorb(wallet, first, price, account, wallets)
+    absorb(wallet, first, price, account)
     account.counts[N_LIQUIDATIONS] += 1
     write_event(out, account, bar, LIQUIDATE, LIQUIDATED, account.counts[HELD_DIRECTION], quantity)
 
@@ -153,12 +145,9 @@ def record_liquidation(bar, leg, held, price, fee, account, out):
 
 
 @kernel
-def absorb(wallet, leg, price, account, wallets):
+def absorb(wallet, leg, price, account):
     """The venue takes what a wallet would owe beyond all it holds; ``leg`` is the leg that is credited."""
-    worth = account.wallet_cash_usd[wallet]
-    for other in range(len(price)):
-        if account.wallet_of[other] == wallet:
-            worth += account.held_base[other] * price[other]
+    worth = worth_usd(wallet, account, price)
     if worth < 0.0:
         pay(account, leg, -worth)
         account.books[leg, LIQUIDATION] += worth

@@ -30,15 +30,13 @@ def wallet_target_usd(wallet, equity_usd, ratio, price, margin_weight, wallet_of
 
 
 @kernel
-def surplus_usd(wallet, account, combo, price, equity_usd):
-    """What a wallet is worth, all its legs included, above its target."""
+def worth_usd(wallet, account, price):
+    """What a wallet is worth: its cash and all its legs."""
     worth = account.wallet_cash_usd[wallet]
     for leg in range(len(price)):
         if account.wallet_of[leg] == wallet:
             worth += account.held_base[leg] * price[leg]
-    return worth - wallet_target_usd(
-        wallet, equity_usd, combo.ratio, price, combo.margin_weight, account.wallet_of
-    )
+    return worth
 
 
 @kernel
@@ -57,7 +55,9 @@ def plan_transfers(account, combo, wallets, price, equity_usd):
     n_wallets = len(account.wallet_cash_usd)
     left = np.zeros(n_wallets)
     for wallet in range(n_wallets):
-        left[wallet] = surplus_usd(wallet, account, combo, price, equity_usd)
+        left[wallet] = worth_usd(wallet, account, price) - wallet_target_usd(
+            wallet, equity_usd, combo.ratio, price, combo.margin_weight, account.wallet_of
+        )
     giver, taker = 0, 0
     while giver < n_wallets and taker < n_wallets:
         if left[giver] <= 0.0:
