@@ -167,7 +167,9 @@ def decide_resize(bar, order, account, market, combo, size, fills, wallets, out)
     price, held = market.open_price[bar], account.held_base
     equity = equity_usd(account.sums[CASH], held, price)
     target = combo_quantity(equity, combo.ratio, price, combo.margin_weight, size)
-    units = abs(held[0] / combo.ratio[0])
+    units = 0.0
+    for leg in range(len(held)):
+        units = max(units, abs(held[leg] / combo.ratio[leg]))
     if target >= units:
         plan_transfers(account, combo, wallets, price, equity)
         send_queued(bar, account, wallets)
