@@ -996,11 +996,13 @@ class Run:
         for own_kappa in kappa_of_legs(self.legs, arrival, self.size["leverage"]):
             kappa += own_kappa
         target = floor_to_lot(self.size["allocation"] * self.equity_at(arrival) / kappa, combo_lot(self.legs))
-        x = abs(self.position[0] / self.legs[0]["ratio"])
-        if target >= x:
-            self.plan_transfers(t, arrival)
-        elif not target > 0.0:
+        if self.equity_at(arrival) <= 1e-9 * self.size["capital_usd"]:
+            target = 0.0
+        x = self.largest_units()
+        if not target > 0.0:
             self.leave(t, "margin", arrival)
+        elif target >= x:
+            self.plan_transfers(t, arrival)
         else:
             self.order = Order(
                 action="resize",
@@ -1022,7 +1024,9 @@ class Run:
         if limit is not None and (basis is None or abs(basis) > limit):
             self.note(t, "refused", "basis", d, 0.0)
             return
-        equity = self.equity_at(arrival) if self.size["compounding"] else self.size["capital_usd"]
+        own = self.equity_at(arrival)
+        equity = own if self.size["compounding"] else self.size["capital_usd"]
+        equity = 0.0 if own <= 1e-9 * self.size["capital_usd"] else equity
         refusal, x, x_net, changes = size_entry(
             legs=self.legs, costs=self.costs, arrival=arrival, equity=equity, direction=d, size=self.size
         )

@@ -41,7 +41,8 @@ WALLET_METRICS = ("transfer_usd", "liquidation_usd", "n_liquidations", "min_marg
 
 
 def close(ours, theirs, *, rel, least=1.0):
-    ours, theirs = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
+    ours, theirs = (np.asarray(one, dtype=float) for one in (ours, theirs))
+    ours, theirs = (np.where(np.abs(one) > 1e300, np.copysign(math.inf, one), one) for one in (ours, theirs))
     assert ours.shape == theirs.shape
     assert (np.isnan(ours) == np.isnan(theirs)).all()
     finite = np.isfinite(ours) & np.isfinite(theirs)

@@ -4,6 +4,8 @@ import math
 
 from basis_bt.kernels._jit import kernel
 
+DUST_FRAC = 1e-9
+
 
 @kernel
 def floor_to_lot(quantity, lot):
@@ -24,6 +26,12 @@ def capital_per_combo_usd(ratio, price, margin_weight):
     for leg in range(len(ratio)):
         total += abs(ratio[leg]) * price[leg] * margin_weight[leg]
     return total
+
+
+@kernel
+def is_capital(equity_usd, size):
+    """Whether an equity is more than what rounding leaves of a lost capital."""
+    return equity_usd > DUST_FRAC * size.capital_usd
 
 
 @kernel

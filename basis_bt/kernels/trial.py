@@ -21,7 +21,7 @@ from basis_bt.kernels.funding import funding_usd
 from basis_bt.kernels.margin_call import check_margins, margin_state
 from basis_bt.kernels.orders import is_hedged, send, work_order, write_event
 from basis_bt.kernels.rule import HOLD, entry_direction, exit_reason
-from basis_bt.kernels.sizing import combo_quantity, meets_minimums
+from basis_bt.kernels.sizing import combo_quantity, is_capital, meets_minimums
 from basis_bt.kernels.status import MARK_MISSING, OK
 from basis_bt.kernels.structs import (
     ACTION,
@@ -129,10 +129,9 @@ def decide_entry(bar, wanted, order, account, market, combo, rule, size, costs, 
     ratio, arrival = combo.ratio, order.arrival_price
     for leg in range(len(ratio)):
         arrival[leg] = market.open_price[bar, leg]
-    equity = size.capital_usd
-    if size.compounding:
-        equity = equity_usd(account.sums[CASH], account.position_base, arrival)
-    quantity = combo_quantity(equity, ratio, arrival, combo.margin_weight, size)
+    own = equity_usd(account.sums[CASH], account.position_base, arrival)
+    equity = own if size.compounding else size.capital_usd
+    quantity = combo_quantity(equity, ratio, arrival, combo.margin_weight, size) if is_capital(own, size) else 0.0
     reason = refusal(bar, quantity, ratio, arrival, market, rule, size, costs, fills)
     if reason >= 0:
         account.counts[N_REFUSED] += 1
@@ -166,18 +165,18 @@ def decide_resize(bar, order, account, market, combo, size, fills, wallets, out)
     """A wallet's margin runs low: make the combo as small as its equity bears, and move cash where it is short."""
     price, held = market.open_price[bar], account.held_base
     equity = equity_usd(account.sums[CASH], held, price)
-    target = combo_quantity(equity, combo.ratio, price, combo.margin_weight, size)
+    target = combo_quantity(equity, combo.ratio, price, combo.margin_weight, size) if is_capital(equity, size) else 0.0
     units = 0.0
     for leg in range(len(held)):
         units = max(units, abs(held[leg] / combo.ratio[leg]))
+    if not target > 0.0:
+        decide_exit(bar, MARGIN, order, account, market, fills, out)
+        return
     if target >= units:
         plan_transfers(account, combo, wallets, price, equity)
         send_queued(bar, account, wallets)
         return
     direction = account.counts[HELD_DIRECTION]
-    if not target > 0.0:
-        decide_exit(bar, MARGIN, order, account, market, fills, out)
-        return
     for leg in range(len(held)):
         order.arrival_price[leg] = price[leg]
         order.want_base[leg] = -direction * combo.ratio[leg] * (units - target) if held[leg] != 0.0 else 0.0
