@@ -10,15 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from basis_bt.backtest import parameters as p
+from basis_bt.backtest.prepare import prepare
 from basis_bt.core.config import build_config
-from basis_bt.frames.panel import load_panel
 from basis_bt.kernels.status import OK
-from basis_bt.kernels.structs import recorded
 from basis_bt.kernels.trial import run_trial
-from basis_bt.signals import build_signal, evaluate
 
 FULL_TARGET = 4.0
 WALLETS = {"mode": "segregated", "transfer_hours": 1, "transfer_fee_usd": 1.0, "rebalance_below": 0.1}
@@ -48,20 +43,15 @@ def trial(market: Path, options: dict[str, Any]) -> tuple[Callable[[], Any], int
         **options,
     }  # fmt: skip
     config = build_config(raw)
-    signal = build_signal(config.signal, config.combo, bar_us=config.data.bar_us)
-    panel = load_panel(config.data, config.combo, funding_windows_hours=signal.funding_windows_hours)
-    inputs, _ = p.market_struct(panel, evaluate(signal, panel), np.full(panel.n_bars, np.nan))
-    wallets, _ = p.wallet_params(config, panel)
-    fixed = (p.combo_params(config), p.rule_params(config), p.size_params(config)[0], p.cost_params(config, panel),
-             p.fill_params(config), wallets)  # fmt: skip
-    rows = recorded(n_bars=panel.n_bars, n_legs=2, n_settlements=len(inputs.mark_price), n_wallets=len(wallets.weight))
+    ready = prepare(config)
+    rows = ready.empty_rows()
 
     def run() -> Any:
-        totals = run_trial(inputs, *fixed, rows)
+        totals = run_trial(ready.market, *ready.parameters, rows)
         assert totals.status == OK
         return totals
 
-    return run, panel.n_bars
+    return run, ready.panel.n_bars
 
 
 def main() -> int:

@@ -123,38 +123,21 @@ def best_ms(*functions: Callable[[], object], repeats: int) -> list[float]:
 
 def prepared(market: Path) -> tuple[Callable[[], object], Callable[[], object], int]:
     """Loading the panel, one trial with its metrics, and the number of bars."""
-    from basis_bt.backtest import parameters as p
+    from basis_bt.backtest.prepare import configured_signal, loader, prepare
     from basis_bt.core.config import build_config
-    from basis_bt.frames.panel import load_panel
     from basis_bt.kernels.metrics import trial_metrics
-    from basis_bt.kernels.structs import recorded
     from basis_bt.kernels.trial import run_trial
-    from basis_bt.signals import build_signal, evaluate
 
     config = build_config(configuration(market))
-    signal = build_signal(config.signal, config.combo, bar_us=config.data.bar_us)
-
-    def load() -> Any:
-        return load_panel(config.data, config.combo, funding_windows_hours=signal.funding_windows_hours)
-
-    panel = load()
-    inputs, _ = p.market_struct(panel, evaluate(signal, panel), np.full(panel.n_bars, np.nan))
-    size, _ = p.size_params(config)
-    fixed = (
-        p.combo_params(config),
-        p.rule_params(config),
-        size,
-        p.cost_params(config, panel),
-        p.fill_params(config),
-        p.wallet_params(config, panel)[0],
-    )
+    ready = prepare(config)
+    size, panel = ready.parameters.size, ready.panel
 
     def trial() -> Any:
-        rows = recorded(n_bars=panel.n_bars, n_legs=len(LEGS), n_settlements=len(inputs.mark_price))
-        totals = run_trial(inputs, *fixed, rows)
+        rows = ready.empty_rows()
+        totals = run_trial(ready.market, *ready.parameters, rows)
         return trial_metrics(rows, totals, panel.close_price, size.capital_usd, panel.bar_hours)
 
-    return load, trial, panel.n_bars
+    return loader(config, configured_signal(config)), trial, panel.n_bars
 
 
 def bare_scan(market: Path) -> Callable[[], object]:

@@ -16,12 +16,16 @@ HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
 YEAR_HOURS = 8760.0
 SNAP_LIMIT_US = 60_000_000
+LOAN_HALF_HEALTH = 0.95
+LOAN_HALF_USD = 2_000.0
 WHOLE_TOLERANCE = 1e-9
 FLAT_DEVIATION_BPS = 1e-9
 MASK_64 = 2**64 - 1
+MARGINED = ("perp", "future")
+NO_MARGIN = ("lst", "lending")
 BOOKS = (
     "delta", "basis", "funding", "fees", "spread", "bucket", "impact", "delay", "rollback_execution", "rollback_price",
-    "transfer", "liquidation",
+    "transfer", "liquidation", "borrow", "delivery_fee", "yield", "fx",
 )  # fmt: skip
 
 
@@ -69,10 +73,21 @@ def resample(bars, step_us, bar_us):
     return candles
 
 
+def contracts_of(leg):
+    """The dated contracts a leg is in one after the other, or nothing for a leg that does not expire."""
+    if "chain" in leg:
+        return leg["chain"]
+    return [{"bars": leg["bars"], "expiry_us": leg["expiry_us"]}] if "expiry_us" in leg else []
+
+
 def grid_stamps(legs, bar_us, start_us=None, end_us=None):
-    """Stamps at which every leg has begun (a file row at or before) and none has ended (one at or after)."""
-    first = max(leg["bars"][0][0] for leg in legs)
-    last = min(leg["bars"][-1][0] for leg in legs)
+    """Stamps at which every leg has begun (a file row at or before) and none has ended (one at or after).
+
+    A leg that expires ends no grid; where all do, the last file row of any is its end.
+    """
+    first = max((leg["chain"][0] if "chain" in leg else leg)["bars"][0][0] for leg in legs)
+    lasts = [leg["bars"][-1][0] for leg in legs if not contracts_of(leg)]
+    last = min(lasts) if lasts else max(contracts_of(leg)[-1]["bars"][-1][0] for leg in legs)
     if start_us is not None:
         first = max(first, start_us)
     if end_us is not None:
@@ -244,6 +259,51 @@ def bucket_row(cost, ts_us):
     return cost["bucket_bps"][max(bisect_right(cost["bucket_days"], ts_us // DAY_US) - 1, 0)]
 
 
+def in_force(rows, day):
+    """Value of the latest (first day, value) at or before a UTC day, the first row before that."""
+    return rows[max(bisect_right([first for first, _value in rows], day) - 1, 0)][1]
+
+
+def latest_value(rows, ts_us):
+    """Value of the latest (time, value) at or before a time, the first row before that."""
+    return rows[max(bisect_right([ts for ts, _value in rows], ts_us) - 1, 0)][1]
+
+
+def fee_of_volume(fee_tiers, volume_usd):
+    """Fee of the last tier whose volume is reached."""
+    return in_force(fee_tiers, volume_usd)
+
+
+def turnover_before(fills, legs, group, day, stamps):
+    """Notional of the run's own fills in legs of one fee group in the 30 UTC days before a day, added as they came."""
+    total = 0.0
+    for fill in fills:
+        if legs[fill["leg"]].get("fee_group") == group and day - 30 <= stamps[fill["bar"]] // DAY_US < day:
+            total += fill["notional"]
+    return total
+
+
+def costs_of_day(legs, costs, fills, stamps, t):
+    """Costs by leg with the taker fee in force on the UTC day of row t."""
+    day, of_day = stamps[t] // DAY_US, []
+    for leg, cost in zip(legs, costs, strict=True):
+        if "fee_tiers" in leg:
+            volume = cost.get("volume_30d_usd", 0.0) + turnover_before(fills, legs, leg.get("fee_group"), day, stamps)
+            cost = cost | {"fee_bps": fee_of_volume(leg["fee_tiers"], volume)}
+        elif "fee_rows" in leg:
+            cost = cost | {"fee_bps": in_force(leg["fee_rows"], day)}
+        of_day.append(cost)
+    return of_day
+
+
+def borrowed_hours(age_hours, rule):
+    """Hours charged to a loan of an age: period * (opening + whole periods begun, at least one); 0.0 for no age."""
+    period_hours, opening_periods = rule
+    if age_hours <= 0.0:
+        return 0.0
+    return period_hours * (opening_periods + max(math.ceil(age_hours / period_hours - WHOLE_TOLERANCE), 1))
+
+
 def fill_cost(
     *,
     side,
@@ -411,12 +471,32 @@ def wallet_of_each_leg(legs, mode):
     return [first_seen.index(venue) for venue in venues]
 
 
-def kappa_of_legs(legs, prices, leverage):
-    """What one combo takes of each leg: abs(ratio) * P * m, m = 1.0 for spot and 1.0 / leverage for a perp."""
+def backing_legs(legs, wallet_of_leg, i):
+    """Spot legs of the same coin in the wallet of an inverse leg: they are its collateral."""
+    coin = legs[i].get("coin")
+    if not legs[i].get("inverse") or coin is None:
+        return []
     return [
-        abs(leg["ratio"]) * price * (1.0 if leg["kind"] == "spot" else 1.0 / leverage)
-        for leg, price in zip(legs, prices, strict=True)
+        j
+        for j, leg in enumerate(legs)
+        if leg["kind"] == "spot" and leg.get("coin") == coin and wallet_of_leg[j] == wallet_of_leg[i]
     ]
+
+
+def margin_weights(legs, wallet_of_leg, leverage):
+    """m of each leg: 1.0 / leverage if it is margined, 0.0 if coin backs it, -1.0 for a loan, else 1.0."""
+    weights = []
+    for i, leg in enumerate(legs):
+        if leg["kind"] in MARGINED:
+            weights.append(0.0 if backing_legs(legs, wallet_of_leg, i) else 1.0 / leverage)
+        else:
+            weights.append(-1.0 if leg["kind"] == "lending" and leg["ratio"] < 0 else 1.0)
+    return weights
+
+
+def kappa_of_legs(legs, prices, weights):
+    """What one combo takes of each leg: abs(ratio) * P * m."""
+    return [abs(leg["ratio"]) * price * weight for leg, price, weight in zip(legs, prices, weights, strict=True)]
 
 
 def wallet_targets(equity, kappas, wallet_of_leg, n_wallets):
@@ -451,6 +531,7 @@ class Wallets:
         self.is_segregated = options["mode"] == "segregated"
         self.margin_on = options.get("margin", "venue" if self.is_segregated else "none") == "venue"
         self.haircut = options.get("spot_collateral") or 0.0
+        self.coin_haircut = 1.0 if options.get("spot_collateral") is None else options["spot_collateral"]
         self.transfer_bars = hours_to_bars(options.get("transfer_hours") or 0.0, bar_us)
         self.fee = options.get("transfer_fee_usd") or 0.0
         self.least = options.get("transfer_min_usd") or 0.0
@@ -543,19 +624,23 @@ def tier_of(tiers, notional_usd):
 
 @dataclass(frozen=True)
 class Holding:
-    """A leg of a wallet on its way from one price to another; `tiers` is None for spot, `weight` 1.0 or the haircut."""
+    """A leg of a wallet on its way from one price to another; `tiers` is None for spot, `weight` 1.0 or the haircut.
+
+    `fixed_usd` is the notional of an inverse leg, which no price changes.
+    """
 
     position: float
     weight: float
     tiers: Any
     begin: float
     end: float
+    fixed_usd: Any = None
 
     def price(self, path_frac):
         return self.begin + path_frac * (self.end - self.begin)
 
     def notional(self, path_frac):
-        return abs(self.position) * self.price(path_frac)
+        return abs(self.position) * self.price(path_frac) if self.fixed_usd is None else self.fixed_usd
 
 
 def wallet_equity(cash, holdings, path_frac):
@@ -587,7 +672,7 @@ def first_shortfall(cash, holdings):
     places = {0.0, 1.0}
     for leg in holdings:
         for floor, _mmr, _amount in leg.tiers or ():
-            if leg.position != 0.0 and leg.end != leg.begin:
+            if leg.position != 0.0 and leg.end != leg.begin and leg.fixed_usd is None:
                 place = (floor / abs(leg.position) - leg.begin) / (leg.end - leg.begin)
                 if 0.0 < place < 1.0:
                     places.add(place)
@@ -606,15 +691,22 @@ def first_shortfall(cash, holdings):
 def margin_paths(leg, candles, prices, stamps, bar_us):
     """(open, high, low) of each row that margin is tested on: of the mark bars if they have highs, else of the trades.
 
-    A leg without one of the three in a row stays at its last close, that of the row if it has one.
+    A leg without one of the three in a row stays at its last close, that of the row if it has one; collateral and
+    loans of a protocol with mark bars, which are its oracle, at the last of those. All are raw prices times the worth
+    of their currency in the row, at its open.
     """
+    has_oracle = False
     if leg["mark_bars"] and len(leg["mark_bars"][0]) == 5:
+        has_oracle = leg["kind"] == "lending"
         candles = resample([(*row, 0.0) for row in leg["mark_bars"]], leg["mark_step_us"], bar_us)
     paths = []
-    for ts, last_close in zip(stamps, prices.close, strict=True):
+    for ts, last_close, worth in zip(stamps, prices.raw_close, prices.x_open, strict=True):
         own = candles.get(ts)
         is_whole = own is not None and own.open is not None
-        paths.append((own.open, own.high, own.low) if is_whole else (last_close,) * 3)
+        of_oracle = last_known(candles, ts + 1) if has_oracle else None
+        stays = last_close if of_oracle is None else of_oracle
+        path = (own.open, own.high, own.low) if is_whole else (stays,) * 3
+        paths.append(tuple(price * worth for price in path))
     return paths
 
 
@@ -710,6 +802,11 @@ def metrics(
         "liquidation_usd": total["liquidation"],
         "n_liquidations": sum(event["event"] == "liquidation" for event in events),
         "min_margin_ratio": min_margin_ratio,
+        "borrow_usd": total["borrow"],
+        "delivery_fee_usd": total["delivery_fee"],
+        "yield_usd": total["yield"],
+        "fx_usd": total["fx"],
+        "n_rolls": sum(event["event"] == "roll" for event in events),
         "apr_on_capital": pnl / capital_usd / years,
         "apr_on_notional": pnl / mean_notional / (n_held * bar_hours / YEAR_HOURS) if n_held else None,
     }
@@ -720,11 +817,13 @@ def metrics(
 
 @dataclass(frozen=True)
 class Prices:
-    """What one leg shows at each row of the run.
+    """What one leg shows at each row of the run, in dollars.
 
     `arrival`: the open, else the last close before the row; `close`: the last close up to the end of the row, with
     `missing` where the row has none of its own; `volume`: the last one above zero of a bar before the row, or None;
-    `high`, `low` and `bar_volume` are of the row itself, None where it is missing.
+    `high`, `low` and `bar_volume` are of the row itself, None where it is missing. `x_open` and `x_close` are what the
+    leg's price currency is worth at the open and at the close, `raw_close` the close in that currency. `x_accrued` is
+    `x_open`, in a roll bar that of the contract which is left; `old_open` is that contract's open, by row.
     """
 
     open: list
@@ -735,32 +834,166 @@ class Prices:
     high: list
     low: list
     bar_volume: list
+    x_open: list
+    x_close: list
+    raw_close: list
+    x_accrued: list
+    old_open: dict
 
 
-def leg_prices(candles, stamps):
-    """Prices of one leg at the stamps of the run; bars before the run count as the past."""
-    prices = Prices([], [], [], [], [], [], [], [])
-    for ts in stamps:
+def last_known(candles, ts_us):
+    """Close of the last bar that begins before a time, or None."""
+    before = [stamp for stamp in candles if stamp < ts_us]
+    return candles[max(before)].close if before else None
+
+
+def roll_is_due(leg, old, new, *, ts_us, expiry_us, reference_close, own_close):
+    """Whether a bar in which both contracts have an open is late enough, or the basis of the last closes low enough."""
+    if old is None or new is None or old.open is None or new.open is None:
+        return False
+    if ts_us >= expiry_us - leg["roll_days"] * DAY_US:
+        return True
+    if leg.get("roll_basis_apr") is None or reference_close is None or own_close is None:
+        return False
+    hours_left = (expiry_us - ts_us) / HOUR_US
+    return (own_close / reference_close - 1.0) * YEAR_HOURS / hours_left <= leg["roll_basis_apr"]
+
+
+def schedule(leg, bar_us, stamps, reference):
+    """One series of bars out of the dated contracts of a leg, the opens it rolls at, and where it is delivered.
+
+    `reference` are the bars of the reference leg, None for that leg itself. Rows before the run are those of the
+    contract the leg is in at its first bar; a bar at which a contract has expired is not shown.
+
+    Returns
+    -------
+    (candles, {row: raw open of the contract that is left}, row of the delivery or None, place of the contract in it)
+    """
+    contracts = contracts_of(leg)
+    series = [resample(contract["bars"], leg["step_us"], bar_us) for contract in contracts]
+    k = next((k for k, contract in enumerate(contracts) if contract["expiry_us"] > stamps[0]), len(contracts) - 1)
+    shown = {ts: c for ts, c in series[k].items() if ts < min(stamps[0], contracts[k]["expiry_us"])}
+    rolls: dict[int, float] = {}
+    for t, ts in enumerate(stamps):
+        expiry_us = contracts[k]["expiry_us"]
+        if ts >= expiry_us:
+            return shown, rolls, t, k
+        if k + 1 < len(contracts) and roll_is_due(
+            leg,
+            series[k].get(ts),
+            series[k + 1].get(ts),
+            ts_us=ts,
+            expiry_us=expiry_us,
+            reference_close=last_known(series[k] if reference is None else reference, ts),
+            own_close=last_known(series[k], ts),
+        ):
+            rolls[t] = series[k][ts].open
+            k += 1
+        if ts in series[k]:
+            shown[ts] = series[k][ts]
+    return shown, rolls, None, k
+
+
+def quote_rates(leg, stamps):
+    """Dollars one unit of a leg's quote is worth, one value a row."""
+    return [latest_value(leg["quote_usd"], ts) if leg.get("quote_usd") else 1.0 for ts in stamps]
+
+
+def leg_prices(candles, stamps, *, rates=None, reference=None, rolls=None):
+    """Prices of one leg at the stamps of the run; bars before the run count as the past.
+
+    `rates` are the dollars of its quote by row, 1.0 without. With the prices of the reference leg it is an inverse
+    leg: its open and close are those of the reference, and its currency is worth what makes them so.
+    """
+    prices = Prices(*([] for _ in range(12)), {})
+    for t, ts in enumerate(stamps):
         before = sorted(stamp for stamp in candles if stamp < ts)
         own = candles.get(ts)
         last_close = candles[before[-1]].close if before else None
+        raw_open = own.open if own and own.open is not None else last_close
+        raw_close = own.close if own else last_close
         volumes = [candles[stamp].volume for stamp in before if candles[stamp].volume > 0]
-        prices.open.append(own.open if own else None)
-        prices.arrival.append(own.open if own and own.open is not None else last_close)
-        prices.close.append(own.close if own else last_close)
+        x_open = x_close = x_accrued = rates[t] if rates else 1.0
+        if reference is not None:
+            x_open, x_close = reference.arrival[t] / raw_open, reference.close[t] / raw_close
+            x_accrued = x_open
+        if rolls and t in rolls:
+            prices.old_open[t] = rolls[t] * x_open
+            if reference is not None:
+                prices.old_open[t] = reference.arrival[t]
+                x_accrued = reference.arrival[t] / rolls[t]
+        arrival = None if raw_open is None else raw_open * x_open
+        close = None if raw_close is None else raw_close * x_close
+        if reference is not None:
+            arrival, close = reference.arrival[t], reference.close[t]
+        prices.open.append(arrival if own and own.open is not None else None)
+        prices.arrival.append(arrival)
+        prices.close.append(close)
         prices.missing.append(own is None)
         prices.volume.append(volumes[-1] if volumes else None)
-        prices.high.append(own.high if own else None)
-        prices.low.append(own.low if own else None)
+        prices.high.append(own.high * x_open if own else None)
+        prices.low.append(own.low * x_open if own else None)
         prices.bar_volume.append(own.volume if own else None)
+        prices.x_open.append(x_open)
+        prices.x_close.append(x_close)
+        prices.raw_close.append(raw_close)
+        prices.x_accrued.append(x_accrued)
     return prices
+
+
+def reference_leg_of(legs):
+    """The first spot leg, else the first leg."""
+    return next((i for i, leg in enumerate(legs) if leg["kind"] == "spot"), 0)
+
+
+@dataclass(frozen=True)
+class Market:
+    """Bars and dollar prices of all legs, and the contracts that end: by leg the row of the delivery and its price."""
+
+    candles: list
+    prices: list
+    delivery: list
+    paths: list
+
+
+def market_of(legs, stamps, bar_us):
+    """The reference leg is first, since rolls by basis and inverse legs look at it.
+
+    The delivery price is raw; without one it is the raw open of the reference leg in the bar, else its last close.
+    Only the last contract of a chain has a price of its own.
+    """
+    ref = reference_leg_of(legs)
+    candles, rolls, ends = [{} for _ in legs], [{} for _ in legs], [(None, 0) for _ in legs]
+    for i in [ref] + [i for i in range(len(legs)) if i != ref]:
+        if contracts_of(legs[i]):
+            candles[i], rolls[i], *end = schedule(legs[i], bar_us, stamps, None if i == ref else candles[ref])
+            ends[i] = tuple(end)
+        else:
+            candles[i] = resample(legs[i]["bars"], legs[i]["step_us"], bar_us)
+    rates = [quote_rates(leg, stamps) if not leg.get("inverse") else None for leg in legs]
+    of_reference = leg_prices(candles[ref], stamps, rates=rates[ref], rolls=rolls[ref])
+    prices = [
+        of_reference if i == ref
+        else leg_prices(candles[i], stamps, rates=rates[i], rolls=rolls[i],
+                        reference=of_reference if leg.get("inverse") else None)
+        for i, leg in enumerate(legs)
+    ]  # fmt: skip
+    delivery: list[Any] = []
+    for leg, (row, k) in zip(legs, ends, strict=True):
+        raw = leg.get("delivery_price") if k == len(contracts_of(leg)) - 1 else None
+        if row is not None and raw is None:
+            own = candles[ref].get(stamps[row])
+            raw = own.open if own and own.open is not None else last_known(candles[ref], stamps[row])
+        delivery.append(None if row is None else (row, raw))
+    paths = [margin_paths(*each, stamps, bar_us) for each in zip(legs, candles, prices, strict=True)]
+    return Market(candles, prices, delivery, paths)
 
 
 def settlements_by_row(legs, stamps, bar_us):
     """For each row the settlements paid at it, by leg and then raw stamp, each with its mark."""
     rows: list[list] = [[] for _ in stamps]
     for i, leg in enumerate(legs):
-        points = price_points(leg["bars"], leg["step_us"], leg["mark_bars"], leg["mark_step_us"])
+        points = price_points(leg.get("bars", ()), leg["step_us"], leg["mark_bars"], leg["mark_step_us"])
         for raw, rate, own_mark, known in sorted(leg["settlements"], key=lambda row: row[0]):
             t = -(-(snap(raw, bar_us) - stamps[0]) // bar_us)
             if 0 <= t < len(stamps):
@@ -784,11 +1017,11 @@ def combo_lot(legs):
     return max(leg["lot"] / abs(leg["ratio"]) for leg in legs)
 
 
-def size_entry(*, legs, costs, arrival, equity, direction, size):
+def size_entry(*, legs, costs, arrival, equity, direction, size, weights):
     """Combo quantity of an entry and what each leg's position changes by, or the reason it is refused.
 
-    kappa adds abs(ratio) * A * m over legs in order, m = 1.0 for spot and 1.0 / leverage for a perp; x is
-    allocation * equity / kappa, from the left, floored to the largest lot / abs(ratio). A change is
+    kappa adds abs(ratio) * A * m over legs in order, m being the weights; x is allocation * equity / kappa, from the
+    left, floored to the largest lot / abs(ratio). A combo that takes nothing has no size. A change is
     (direction * ratio) * x_net, with x_net = x * (1.0 - f_star).
 
     Returns
@@ -798,8 +1031,10 @@ def size_entry(*, legs, costs, arrival, equity, direction, size):
     if not equity > 0:
         return "size", 0.0, 0.0, []
     kappa = 0.0
-    for own_kappa in kappa_of_legs(legs, arrival, size["leverage"]):
+    for own_kappa in kappa_of_legs(legs, arrival, weights):
         kappa += own_kappa
+    if not kappa > 0:
+        return "size", 0.0, 0.0, []
     x = floor_to_lot(size["allocation"] * equity / kappa, combo_lot(legs))
     if not x > 0:
         return "size", x, 0.0, []
@@ -860,6 +1095,7 @@ class Order:
     arrival: list
     earliest: int
     atomicity: str
+    is_forced: bool = False
     sized_on: float | None = None
     cash_before: float | None = None
     start: int | None = None
@@ -882,15 +1118,22 @@ class Order:
 class Run:
     """Cash, positions, books and the order in flight of one run; a method for each step of a bar."""
 
-    def __init__(self, *, legs, stamps, prices, paths, bar_us, rule, size, costs, fills, wallets, out):
-        self.legs, self.stamps, self.prices, self.bar_us, self.out = legs, stamps, prices, bar_us, out
-        self.rule, self.size, self.costs, self.fills = rule, size, costs, fills
-        self.reference_leg = next((i for i, leg in enumerate(legs) if leg["kind"] == "spot"), 0)
+    def __init__(self, *, legs, stamps, market, bar_us, rule, size, costs, fills, wallets, out):
+        self.legs, self.stamps, self.prices, self.bar_us, self.out = legs, stamps, market.prices, bar_us, out
+        self.rule, self.size, self.given_costs, self.fills = rule, size, costs, fills
+        self.delivery, self.paths, self.bar_hours = market.delivery, market.paths, bar_us / HOUR_US
+        self.reference_leg = reference_leg_of(legs)
         self.latency_bars = latency_bars_of_legs(fills["latency_hours"], len(legs), bar_us)
         self.rollback_bars = hours_to_bars(fills.get("rollback_delay_hours") or 0.0, bar_us)
         self.cooldown_bars = hours_to_bars(rule["cooldown_hours"] or 0.0, bar_us)
-        self.paths, self.position, self.direction = paths, [0.0] * len(legs), 0
+        self.position, self.direction, self.face = [0.0] * len(legs), 0, [0.0] * len(legs)
+        self.short_since: list = [None] * len(legs)
+        self.hedge = [{"ratio": leg["ratio"]} for leg in legs]
         self.wallets = Wallets(wallets, legs=legs, capital_usd=size["capital_usd"], stamps=stamps, bar_us=bar_us)
+        self.cash_yield_apr = (wallets or {}).get("cash_yield_apr") or 0.0
+        self.weights = margin_weights(legs, self.wallets.of_leg, size["leverage"])
+        self.is_inverse = [bool(leg.get("inverse")) for leg in legs]
+        self.is_backing = {j for i in range(len(legs)) for j in backing_legs(legs, self.wallets.of_leg, i)}
         self.min_margin_ratio: Any = None
         self.dropped: list = []
         self.books = [dict.fromkeys(BOOKS, 0.0) for _ in legs]
@@ -913,8 +1156,9 @@ class Run:
     def note(self, t, event, reason, d, quantity):
         self.out["events"].append({"bar": t, "event": event, "reason": reason, "direction": d, "quantity": quantity})
 
-    def begin_bar(self):
+    def begin_bar(self, t):
         """What earns delta and basis in this bar: what is held, less what waits to be closed as an excess."""
+        self.costs = costs_of_day(self.legs, self.given_costs, self.out["fills"], self.stamps, t)
         self.held, self.changed, self.arrival = list(self.position), [0.0] * len(self.legs), None
         self.dropped = []
         for excess in self.order.excess if self.order else ():
@@ -927,7 +1171,7 @@ class Run:
             self.books[leg]["transfer"] += self.wallets.fee
 
     def targets(self, prices):
-        kappas = kappa_of_legs(self.legs, prices, self.size["leverage"])
+        kappas = kappa_of_legs(self.legs, prices, self.weights)
         return wallet_targets(self.equity_at(prices), kappas, self.wallets.of_leg, self.wallets.n)
 
     def plan_transfers(self, t, prices):
@@ -940,15 +1184,149 @@ class Run:
         self.wallets.plan(held, self.targets(prices))
         self.send(t)
 
+    def is_expired(self, t):
+        return any(end is not None and t >= end[0] for end in self.delivery)
+
+    def deliver(self, t):
+        """Contracts that expire in this bar are paid out; what else is held leaves."""
+        ended = [i for i, end in enumerate(self.delivery) if end is not None and end[0] == t]
+        if not ended:
+            return
+        direction = self.direction or (self.order.direction if self.order else 0)
+        self.drop_order()
+        for i in ended:
+            if self.position[i] != 0.0:
+                self.deliver_leg(t, i, direction)
+        if any(q != 0.0 for q in self.position):
+            self.order = Order(
+                action="exit",
+                reason="expiry",
+                bar=t,
+                direction=direction,
+                x=self.largest_units(),
+                changes=[-q for q in self.position],
+                arrival=[leg.arrival[t] for leg in self.prices],
+                earliest=t + min(self.latency_bars),
+                atomicity="naked",
+            )
+        else:
+            self.end_trade(t, "expiry")
+
+    def deliver_leg(self, t, i, direction):
+        _row, raw = self.delivery[i]
+        s_open, price = self.prices[self.reference_leg].arrival[t], raw * self.prices[i].x_open[t]
+        if self.is_inverse[i] and i != self.reference_leg:
+            price = s_open
+            if t > 0:
+                self.revalue_leg(i, self.prices[i].x_close[t - 1], s_open / raw)
+        q = self.position[i]
+        fee = abs(q) * price * (self.legs[i].get("delivery_fee_bps") or 0.0) / 1e4
+        self.note(t, "delivery", "expiry", direction, abs(q))
+        self.books[i]["delivery_fee"] += fee
+        self.close_by_venue(t, i, share=1.0, price=price, s_price=s_open, fee=fee, action="delivery", reason="expiry")
+
     # ------------------------------------------------------------------------------------------ 2. accruals
 
+    def credit(self, i, amount):
+        """Cash to the wallet of a leg; while cash is in no wallet, to what is there."""
+        if self.wallets.is_split:
+            self.wallets.pay(i, amount)
+        else:
+            self.wallets.unsplit += amount
+
+    def convert(self, t):
+        """Cash is held in the quote of its wallet: that of its first leg that is not inverse."""
+        if t == 0 or not self.wallets.is_split:
+            return
+        for w in range(self.wallets.n):
+            legs = self.wallets.legs_of(w)
+            linear = [i for i in legs if not self.is_inverse[i]]
+            if not linear:
+                continue
+            x, cash = self.prices[linear[0]].x_open, self.wallets.cash[w]
+            for i in legs:
+                if self.is_inverse[i]:
+                    cash += self.face[i] * self.prices[i].x_close[t - 1]
+            amount = cash * (x[t] / x[t - 1] - 1.0)
+            self.wallets.cash[w] += amount
+            self.books[legs[0]]["fx"] += amount
+
+    def open_excess(self, i):
+        """What of a leg waits to be closed, or did when its order was dropped in this bar."""
+        return [excess for excess in (self.order.excess if self.order else []) + self.dropped if excess.leg == i]
+
+    def revalue_leg(self, i, before, after):
+        """The coin of an inverse leg is exchanged at what a contract dollar is worth now; an excess apart."""
+        if not self.is_inverse[i] or self.face[i] == 0.0:
+            return
+        amount = -self.face[i] * (after - before)
+        share = sum(excess.change for excess in self.open_excess(i)) / self.position[i]
+        self.wallets.pay(i, amount)
+        self.books[i]["basis"] += amount - amount * share
+        self.books[i]["rollback_price"] -= amount * share
+
+    def revalue(self, t):
+        for i, leg in enumerate(self.prices):
+            if t > 0:
+                self.revalue_leg(i, leg.x_close[t - 1], leg.x_accrued[t])
+
     def accrue(self, settlement):
-        i, flow = settlement["leg"], 0.0
-        if self.position[i] != 0.0:
+        """A settlement; one of an inverse leg is contract dollars times the rate, whatever the mark."""
+        i, t, flow = settlement["leg"], settlement["bar"], 0.0
+        if settlement["mark"] is not None:
+            settlement = settlement | {"mark": settlement["mark"] * self.prices[i].x_open[t]}
+        if self.is_inverse[i]:
+            flow = -self.face[i] * settlement["rate"] + 0.0
+        elif self.position[i] != 0.0:
             flow = funding_cash(self.position[i], settlement["mark"], settlement["rate"])
         self.wallets.pay(i, flow)
         self.books[i]["funding"] += flow
         self.out["funding"].append(settlement | {"position": self.position[i], "cash": flow})
+
+    def pay_borrow(self, t):
+        """Interest on spot that is owed: for the hours charged at this age less those charged a bar before."""
+        for i, leg in enumerate(self.legs):
+            if t == 0 or leg["kind"] != "spot" or not self.position[i] < 0.0 or not leg.get("borrow"):
+                continue
+            rule, age = leg.get("borrow_rule", (1.0, 0.0)), (t - self.short_since[i]) * self.bar_hours
+            hours = borrowed_hours(age, rule) - borrowed_hours(age - self.bar_hours, rule)
+            apr = latest_value(leg["borrow"], self.stamps[t - 1])
+            interest = abs(self.position[i]) * self.prices[i].close[t - 1] * apr * hours / YEAR_HOURS
+            self.wallets.pay(i, -interest)
+            self.books[i]["borrow"] += interest
+
+    def earn_on_cash(self, t):
+        """Idle cash: with what the margined legs are worth, never less than nothing."""
+        if t == 0 or self.cash_yield_apr == 0.0:
+            return
+        if not self.wallets.is_split:
+            amount = max(0.0, self.cash) * self.cash_yield_apr * self.bar_hours / YEAR_HOURS
+            self.credit(0, amount)
+            self.books[0]["yield"] += amount
+            return
+        for w in range(self.wallets.n):
+            worth = self.wallets.cash[w]
+            for i in self.margined(w):
+                worth += self.position[i] * self.prices[i].close[t - 1]
+            amount = max(0.0, worth) * self.cash_yield_apr * self.bar_hours / YEAR_HOURS
+            self.wallets.cash[w] += amount
+            self.books[self.wallets.legs_of(w)[0]]["yield"] += amount
+
+    def grow(self, t):
+        """Income in kind: a position with an index grows, and its hedge ratio with it; in cash while an order works."""
+        for i, leg in enumerate(self.legs):
+            if t == 0 or not leg.get("index") or self.position[i] == 0.0:
+                continue
+            now, before = (latest_value(leg["index"], self.stamps[row]) for row in (t, t - 1))
+            g, q = now / before - 1.0, self.position[i]
+            value = abs(q) * g * self.prices[i].close[t - 1]
+            self.books[i]["yield" if q > 0.0 else "borrow"] += value
+            if self.order is None:
+                self.position[i] = q * (1.0 + g)
+                self.held[i] = self.position[i]
+                self.hedge[i]["ratio"] *= 1.0 + g
+            else:
+                self.wallets.pay(i, value if q > 0.0 else -value)
 
     # ------------------------------------------------------------------------------------------ 3. decision
 
@@ -974,7 +1352,7 @@ class Run:
             self.rebalance(t, arrival)
 
     def leave(self, t, reason, arrival):
-        apart = is_naked(self.position, self.legs)
+        apart = is_naked(self.position, self.hedge)
         self.order = Order(
             action="exit",
             reason=reason,
@@ -989,11 +1367,11 @@ class Run:
 
     def rebalance(self, t, arrival):
         """Where a wallet is short of margin: a smaller combo first, and then, or at once, cash to where it belongs."""
-        ratios = [self.margin_ratio(w, arrival) for w in range(self.wallets.n)]
+        ratios = [self.margin_ratio(t, w, arrival) for w in range(self.wallets.n)]
         if not any(ratio is not None and ratio < self.wallets.rebalance_below for ratio in ratios):
             return
         kappa = 0.0
-        for own_kappa in kappa_of_legs(self.legs, arrival, self.size["leverage"]):
+        for own_kappa in kappa_of_legs(self.legs, arrival, self.weights):
             kappa += own_kappa
         target = floor_to_lot(self.size["allocation"] * self.equity_at(arrival) / kappa, combo_lot(self.legs))
         if self.equity_at(arrival) <= 1e-9 * self.size["capital_usd"]:
@@ -1012,14 +1390,17 @@ class Run:
                 x=x - target,
                 changes=[
                     -(self.direction * leg["ratio"]) * (x - target) if q != 0.0 else 0.0
-                    for q, leg in zip(self.position, self.legs, strict=True)
+                    for q, leg in zip(self.position, self.hedge, strict=True)
                 ],
                 arrival=arrival,
                 earliest=t + min(self.latency_bars),
-                atomicity="naked" if is_naked(self.position, self.legs) else "match",
+                atomicity="naked" if is_naked(self.position, self.hedge) else "match",
             )
 
     def decide_entry(self, t, d, basis, arrival):
+        if self.is_expired(t):
+            self.note(t, "refused", "expired", d, 0.0)
+            return
         limit = self.rule["max_basis_bps"]
         if limit is not None and (basis is None or abs(basis) > limit):
             self.note(t, "refused", "basis", d, 0.0)
@@ -1028,7 +1409,13 @@ class Run:
         equity = own if self.size["compounding"] else self.size["capital_usd"]
         equity = 0.0 if own <= 1e-9 * self.size["capital_usd"] else equity
         refusal, x, x_net, changes = size_entry(
-            legs=self.legs, costs=self.costs, arrival=arrival, equity=equity, direction=d, size=self.size
+            legs=self.legs,
+            costs=self.costs,
+            arrival=arrival,
+            equity=equity,
+            direction=d,
+            size=self.size,
+            weights=self.weights,
         )
         if refusal is None:
             refusal = preflight_refusal(
@@ -1055,15 +1442,37 @@ class Run:
             atomicity=self.fills.get("atomicity", "rollback"),
             sized_on=equity,
         )
+        self.hedge = [{"ratio": leg["ratio"]} for leg in self.legs]
         if not self.wallets.is_split:
             self.wallets.split(self.targets(arrival))
         elif self.wallets.is_segregated:
             self.plan_transfers(t, arrival)
 
     def largest_units(self):
-        return max(abs(x) for x in combo_units(self.position, self.legs))
+        return max(abs(x) for x in combo_units(self.position, self.hedge))
 
     # ---------------------------------------------------------------------------------------------- 4. fills
+
+    def roll(self, t):
+        """Legs that change their contract in this bar: two market orders for what is held, and no PnL of the jump."""
+        for i, leg in enumerate(self.prices):
+            if t not in leg.old_open:
+                continue
+            jump, q = leg.open[t] - leg.old_open[t], self.position[i]
+            if q != 0.0:
+                for change, price in ((-q, leg.old_open[t]), (q, leg.open[t])):
+                    row = self.trade(t, i, change, reference=price, arrival=price, rolling=True)
+                    self.books[i]["fees"] += row["fee"]
+                    for name in ("spread", "bucket", "impact"):
+                        self.books[i][name] += row[name]
+                self.position[i] = q
+                self.note(t, "roll", "roll", self.direction or (self.order.direction if self.order else 0), abs(q))
+                for excess in self.open_excess(i):
+                    q -= excess.change
+                    excess.marked += jump
+                self.books[i]["basis"] -= q * jump
+            if self.order is not None and self.order.bar < t:
+                self.order.arrival[i] += jump
 
     def work(self, t):
         """One bar of the order in flight: its closings first; else its attempt starts, its legs fill, it resolves."""
@@ -1073,8 +1482,8 @@ class Run:
             return
         if t < order.earliest or (order.action == "entry" and order.start is None and self.wallets.is_busy()):
             return
-        if order.reason == "liquidation":
-            self.close_survivors(t)
+        if order.is_forced:
+            self.close_forced(t)
             return
         legs = order.working_legs()
         if order.start is None:
@@ -1122,7 +1531,10 @@ class Run:
         change = fraction * change
         self.fill(t, i, change, reference=reference, at_limit=at_limit)
         if order.action == "exit" and fraction == 1.0:
-            self.position[i] = 0.0
+            self.set_flat(i)
+
+    def set_flat(self, i):
+        self.position[i], self.face[i], self.short_since[i] = 0.0, 0.0, None
 
     def fill(self, t, i, change, *, reference, at_limit=False):
         """One fill of the order itself, in the books it is in as long as it is no excess."""
@@ -1133,19 +1545,26 @@ class Run:
             self.books[i][name] += row[name]
         self.changed[i], self.arrival, order.rows[i] = change, order.arrival, row
 
-    def close_survivors(self, t):
-        """What a liquidation left over leaves leg by leg, each in full at its first open."""
+    def close_forced(self, t):
+        """What the venue's own closing leaves to close goes leg by leg, each in full at its first open."""
         order = self.order
-        for i, q in enumerate(self.position):
-            if q != 0.0 and self.prices[i].open[t] is not None:
-                self.fill(t, i, -q, reference=self.prices[i].open[t])
-                self.position[i] = 0.0
-        if not any(q != 0.0 for q in self.position):
-            self.note(t, "exit", order.reason, order.direction, order.x)
-            self.order = None
+        for i in order.working_legs():
+            if self.prices[i].open[t] is not None:
+                is_all = order.changes[i] == -self.position[i]
+                self.fill(t, i, order.changes[i], reference=self.prices[i].open[t])
+                order.changes[i] = 0.0
+                if is_all:
+                    self.set_flat(i)
+        if order.working_legs():
+            return
+        self.note(t, order.action, order.reason, order.direction, order.x)
+        self.order = None
+        if order.action == "exit":
             self.end_trade(t, order.reason)
+        else:
+            self.x_held -= order.x
 
-    def trade(self, t, i, change, *, reference, arrival, at_limit=False, closing=False):
+    def trade(self, t, i, change, *, reference, arrival, at_limit=False, closing=False, rolling=False):
         """Moves cash and position by one fill and writes its row; which books it is in is for the caller."""
         order, leg, cost, side = self.order, self.legs[i], self.costs[i], 1 if change > 0 else -1
         fee_bps, half_spread_bps = cost["fee_bps"], cost["half_spread_bps"]
@@ -1170,23 +1589,31 @@ class Run:
             impact_coef_bps=0.0 if at_limit else cost["impact_coef_bps"],
             impact_exponent=cost["impact_exponent"],
         )
+        if leg.get("gas") and leg["kind"] in NO_MARGIN:
+            parts["fee"] += latest_value(leg["gas"], self.stamps[t])
         if pays_fee_in_base(leg, cost, change):
             self.wallets.pay(i, -(n_gross * parts["fill"]))
         else:
             self.wallets.pay(i, -change * parts["fill"])
             self.wallets.pay(i, -parts["fee"])
+        self.change_face(t, i, change, parts["fill"])
         self.position[i] += change
+        if not self.position[i] < 0.0:
+            self.short_since[i] = None
+        elif self.short_since[i] is None:
+            self.short_since[i] = t
         if self.direction != 0:
             trade = len(self.out["trades"])
         else:
-            trade = len(self.out["trades"]) + 1 if order.action == "entry" and not closing else 0
+            begins = not rolling and not closing and order.action == "entry"
+            trade = len(self.out["trades"]) + 1 if begins else 0
         row = {
             "bar": t,
             "leg": i,
             "trade": trade,
-            "action": "rollback" if closing else order.action,
-            "reason": order.reason,
-            "decision_bar": order.bar,
+            "action": "roll" if rolling else "rollback" if closing else order.action,
+            "reason": "roll" if rolling else order.reason,
+            "decision_bar": t if rolling else order.bar,
             "side": side,
             "quantity": n_gross,
             "position_change": change,
@@ -1195,6 +1622,17 @@ class Run:
         } | {k: parts[k] for k in ("fill", "notional", "fee", "spread", "bucket", "impact", "delay")}
         self.out["fills"].append(row)
         return row
+
+    def change_face(self, t, i, change, price):
+        """Contract dollars of a fill before it is in the position: more at its price, or the share that leaves."""
+        if not self.is_inverse[i]:
+            return
+        q, more = self.position[i], change
+        if q * change < 0.0:
+            share = min(abs(change) / abs(q), 1.0)
+            self.face[i] = 0.0 if share == 1.0 else self.face[i] - self.face[i] * share
+            more = change + q if abs(change) > abs(q) else 0.0
+        self.face[i] += more * price / self.prices[i].x_open[t]
 
     def resolve(self, t):
         """Every leg has its answer: what all have is kept, what is over becomes an excess, closed now or later."""
@@ -1299,7 +1737,7 @@ class Run:
             order.try_again(bar=t + 1, x=x, changes=[-q for q in self.position])
         else:
             self.order = None
-            self.end_trade(t)
+            self.end_trade(t, order.reason if order.reason == "expiry" else None)
 
     def end_trade(self, t, reason=None):
         """The last position is gone; what never was a trade ends without a trace."""
@@ -1310,33 +1748,95 @@ class Run:
 
     # ---------------------------------------------------------------------------------------------- 5. intrabar risk
 
-    def holdings(self, w, begin, end):
-        """Legs of a wallet on the path between two lists of prices."""
+    def tiers(self, t, i):
+        rows = self.legs[i].get("tier_rows")
+        return (in_force(rows, self.stamps[t] // DAY_US) if rows else self.legs[i].get("tiers")) or [(0.0, 0.0, 0.0)]
+
+    def spot_weight(self, i):
+        """What is owed counts in full; coin that backs an inverse leg counts without a haircut of its own too."""
+        if self.position[i] < 0.0:
+            return 1.0
+        return self.wallets.coin_haircut if i in self.is_backing else self.wallets.haircut
+
+    def notional(self, t, i, price):
+        return abs(self.face[i]) * self.prices[i].x_open[t] if self.is_inverse[i] else abs(self.position[i]) * price
+
+    def holdings(self, t, w, begin, end):
+        """Legs of a wallet that count in its margin, on the path between two lists of prices."""
         return [
             Holding(
                 position=self.position[i],
-                weight=self.wallets.haircut if self.legs[i]["kind"] == "spot" else 1.0,
-                tiers=None if self.legs[i]["kind"] == "spot" else self.legs[i].get("tiers") or [(0.0, 0.0, 0.0)],
+                weight=self.spot_weight(i) if self.legs[i]["kind"] == "spot" else 1.0,
+                tiers=None if self.legs[i]["kind"] == "spot" else self.tiers(t, i),
                 begin=begin[i],
                 end=end[i],
+                fixed_usd=self.notional(t, i, 0.0) if self.is_inverse[i] else None,
             )
             for i in self.wallets.legs_of(w)
+            if self.legs[i]["kind"] not in NO_MARGIN
         ]
 
     def margined(self, w):
-        return [i for i in self.wallets.legs_of(w) if self.legs[i]["kind"] != "spot" and self.position[i] != 0.0]
+        return [i for i in self.wallets.legs_of(w) if self.legs[i]["kind"] in MARGINED and self.position[i] != 0.0]
 
-    def margin_ratio(self, w, prices):
+    def margin_ratio(self, t, w, prices):
         """Margin equity over the notional of the margined legs; None without a margined position."""
         if not self.margined(w):
             return None
         notional = 0.0
         for i in self.margined(w):
-            notional += abs(self.position[i]) * prices[i]
-        return wallet_equity(self.wallets.cash[w], self.holdings(w, prices, prices), 0.0) / notional
+            notional += self.notional(t, i, prices[i])
+        return wallet_equity(self.wallets.cash[w], self.holdings(t, w, prices, prices), 0.0) / notional
+
+    def order_rest(self, t, *, action, reason, direction, x, changes):
+        """What a venue's own closing leaves to close: from the next bar on, arrival the closes of this one."""
+        self.order = Order(
+            action=action,
+            reason=reason,
+            bar=t,
+            direction=direction,
+            x=x,
+            changes=changes,
+            arrival=[leg.close[t] for leg in self.prices],
+            earliest=t + 1,
+            atomicity="naked",
+            is_forced=True,
+        )
+
+    def deleverage(self, t):
+        """A venue closes a share of a margined leg at the price margin starts from; what it hedged is closed later."""
+        direction, closed = self.direction or (self.order.direction if self.order else 0), False
+        for i, leg in enumerate(self.legs):
+            shares = [share for ts, share in leg.get("adl", ()) if ts == self.stamps[t]]
+            if not shares or leg["kind"] not in MARGINED or self.position[i] == 0.0:
+                continue
+            self.drop_order()
+            self.note(t, "adl", "adl", direction, abs(self.position[i] * shares[0]))
+            s_price = self.paths[self.reference_leg][t][0]
+            self.close_by_venue(
+                t, i, share=shares[0], price=self.paths[i][t][0], s_price=s_price, fee=0.0, action="adl", reason="adl"
+            )
+            closed = True
+        if not closed:
+            return
+        units = [abs(x) for x in combo_units(self.position, self.hedge)]
+        common = min(units) if self.direction != 0 else 0.0
+        changes = []
+        for q, leg in zip(self.position, self.hedge, strict=True):
+            over = q - math.copysign(common * abs(leg["ratio"]), q)
+            changes.append(-over if abs(over) > WHOLE_TOLERANCE * abs(q) else 0.0)
+        if not any(units):
+            self.end_trade(t, "adl")
+        elif any(changes):
+            x = max(units) - common
+            self.x_held = max(units)
+            action = "resize" if common > 0.0 else "exit"
+            self.order_rest(t, action=action, reason="adl", direction=direction, x=x, changes=changes)
+        else:
+            self.x_held = common
 
     def test_margin(self, t):
-        """Each wallet in order along the highs, then along the lows; what is left of a liquidation leaves."""
+        """Each wallet in order along the highs, then along the lows, then loans; what is left leaves."""
         if not self.wallets.margin_on:
             return
         begin, high, low = (list(prices) for prices in zip(*(path[t] for path in self.paths), strict=True))
@@ -1344,29 +1844,28 @@ class Run:
         for w in range(self.wallets.n):
             if not self.margined(w):
                 continue
-            ratios = [self.margin_ratio(w, prices) for prices in (begin, high, low)]
+            ratios = [self.margin_ratio(t, w, prices) for prices in (begin, high, low)]
             self.min_margin_ratio = min(r for r in (*ratios, self.min_margin_ratio) if r is not None)
             for end in (high, low):
-                place = first_shortfall(self.wallets.cash[w], self.holdings(w, begin, end))
+                place = first_shortfall(self.wallets.cash[w], self.holdings(t, w, begin, end))
                 if place is not None:
                     prices = [a + place * (b - a) for a, b in zip(begin, end, strict=True)]
                     self.liquidate(t, w, prices, direction)
                     any_liquidated = True
                     break
+        for loan in self.loans():
+            for end in (high, low):
+                place = first_shortfall(0.0, self.loan_holdings(loan, begin, end))
+                if place is not None:
+                    prices = [a + place * (b - a) for a, b in zip(begin, end, strict=True)]
+                    self.liquidate_loan(t, loan, prices, direction)
+                    any_liquidated = True
+                    break
         if not any_liquidated:
             return
         if any(q != 0.0 for q in self.position):
-            self.order = Order(
-                action="exit",
-                reason="liquidation",
-                bar=t,
-                direction=direction,
-                x=self.largest_units(),
-                changes=[-q for q in self.position],
-                arrival=[leg.close[t] for leg in self.prices],
-                earliest=t + 1,
-                atomicity="naked",
-            )
+            self.order_rest(t, action="exit", reason="liquidation", direction=direction, x=self.largest_units(),
+                            changes=[-q for q in self.position])  # fmt: skip
         else:
             self.end_trade(t, "liquidation")
 
@@ -1380,67 +1879,126 @@ class Run:
             self.order = None
         self.wallets.queue = []
 
+    def close_by_venue(self, t, i, *, share, price, s_price, fee, action, reason, pays=True):
+        """A share of a leg is closed by its venue, at a price for it and one for the reference leg; writes the row."""
+        change = -(self.position[i] * share)
+        if pays:
+            self.wallets.pay(i, -change * price)
+            self.wallets.pay(i, -fee)
+        self.earn_until(t, i, price=price, s_price=s_price, share=share)
+        self.face[i] -= self.face[i] * share
+        if share == 1.0:
+            self.set_flat(i)
+        else:
+            self.position[i] += change
+        self.out["fills"].append(
+            {
+                "bar": t,
+                "leg": i,
+                "trade": len(self.out["trades"]) if self.direction != 0 else 0,
+                "action": action,
+                "reason": reason,
+                "decision_bar": t,
+                "side": 1 if change > 0 else -1,
+                "quantity": abs(change),
+                "position_change": change,
+                "arrival": price,
+                "reference": price,
+                "fill": price,
+                "notional": abs(change) * price,
+                "fee": fee,
+                "spread": 0.0,
+                "bucket": 0.0,
+                "impact": 0.0,
+                "delay": 0.0,
+            }
+        )
+
     def liquidate(self, t, w, prices, direction):
         """The venue closes the margined legs of a wallet at the prices of the place where its margin ran out."""
         self.drop_order()
         closed = self.margined(w)
         self.note(t, "liquidation", "liquidation", direction, abs(self.position[closed[0]]))
         for i in closed:
-            q, price = self.position[i], prices[i]
-            notional = abs(q) * price
-            fee = notional * (self.legs[i].get("liquidation_fee_bps") or 0.0) / 1e4
-            self.wallets.pay(i, q * price)
-            self.wallets.pay(i, -fee)
+            fee = abs(self.position[i]) * prices[i] * (self.legs[i].get("liquidation_fee_bps") or 0.0) / 1e4
             self.books[i]["liquidation"] += fee
-            self.earn_until(t, i, prices)
-            self.position[i] = 0.0
-            self.out["fills"].append(
-                {
-                    "bar": t,
-                    "leg": i,
-                    "trade": len(self.out["trades"]) if self.direction != 0 else 0,
-                    "action": "liquidation",
-                    "reason": "liquidation",
-                    "decision_bar": t,
-                    "side": -1 if q > 0 else 1,
-                    "quantity": abs(q),
-                    "position_change": -q,
-                    "arrival": price,
-                    "reference": price,
-                    "fill": price,
-                    "notional": notional,
-                    "fee": fee,
-                    "spread": 0.0,
-                    "bucket": 0.0,
-                    "impact": 0.0,
-                    "delay": 0.0,
-                }
-            )
+            self.close_by_venue(t, i, share=1.0, price=prices[i], s_price=prices[self.reference_leg], fee=fee,
+                                action="liquidation", reason="liquidation")  # fmt: skip
         worth = self.wallets.cash[w]
         for i in self.wallets.legs_of(w):
-            worth += self.position[i] * prices[i]
+            if self.legs[i]["kind"] == "spot":
+                worth += self.position[i] * prices[i]
         if worth < 0.0:
             self.wallets.cash[w] -= worth
             self.books[closed[0]]["liquidation"] += worth
 
-    def earn_until(self, t, i, prices):
-        """Price PnL of a leg that is closed inside the bar: to these prices, its own and the reference's."""
+    def loans(self):
+        """Lending legs by venue, in the order in which venues first occur; those with collateral and a debt."""
+        by_venue: dict[Any, list] = {}
+        for i, leg in enumerate(self.legs):
+            if leg["kind"] == "lending":
+                by_venue.setdefault(leg.get("venue", f"venue{i}"), []).append(i)
+        loans = []
+        for loan in by_venue.values():
+            if any(self.position[i] > 0.0 for i in loan) and any(self.position[i] < 0.0 for i in loan):
+                loans.append(loan)
+        return loans
+
+    def loan_holdings(self, loan, begin, end):
+        """Collateral at its threshold and debts in full: what is left of their sum is what health is about."""
+        return [
+            Holding(
+                position=self.position[i],
+                weight=self.legs[i]["loan_threshold"] if self.position[i] > 0.0 else 1.0,
+                tiers=None,
+                begin=begin[i],
+                end=end[i],
+            )
+            for i in loan
+        ]
+
+    def liquidate_loan(self, t, loan, prices, direction):
+        """A share of every debt is repaid with collateral, taken with a bonus and in proportion to its value."""
+        self.drop_order()
+        collateral, debts = ([i for i in loan if sign * self.position[i] > 0.0] for sign in (1.0, -1.0))
+        worth = sum(self.position[i] * prices[i] for i in collateral)
+        covered = sum(self.position[i] * prices[i] * self.legs[i]["loan_threshold"] for i in collateral)
+        owed = sum(-self.position[i] * prices[i] for i in debts)
+        is_half = covered / owed > LOAN_HALF_HEALTH and worth >= LOAN_HALF_USD and owed >= LOAN_HALF_USD
+        repaid_share = 0.5 if is_half else 1.0
+        repaid = repaid_share * owed
+        taken = min(repaid * (1.0 + (self.legs[collateral[0]].get("loan_bonus") or 0.0)), worth)
+        shares = dict.fromkeys(collateral, taken / worth) | dict.fromkeys(debts, repaid_share)
+        first = min(shares)
+        self.note(t, "liquidation", "liquidation", direction, abs(self.position[first]) * shares[first])
+        for i in sorted(shares):
+            self.close_by_venue(t, i, share=shares[i], price=prices[i], s_price=prices[self.reference_leg], fee=0.0,
+                                action="liquidation", reason="liquidation", pays=False)  # fmt: skip
+        self.books[collateral[0]]["liquidation"] += taken - repaid
+
+    def earn_until(self, t, i, *, price, s_price, share):
+        """Price PnL of a share of a leg that is closed inside the bar: to its price, and the reference's."""
         books = self.books[i]
         spans = [(self.held[i], [leg.close[t - 1] for leg in self.prices])] if t > 0 else []
         spans += [(self.changed[i], self.arrival)] if self.arrival is not None else []
         for change, begin in spans:
-            d_reference = prices[self.reference_leg] - begin[self.reference_leg]
-            books["delta"] += change * d_reference
-            books["basis"] += change * (prices[i] - begin[i] - d_reference)
-        self.held[i] = self.changed[i] = 0.0
+            d_reference = s_price - begin[self.reference_leg]
+            books["delta"] += share * change * d_reference
+            books["basis"] += share * change * (price - begin[i] - d_reference)
+        self.held[i] -= share * self.held[i]
+        self.changed[i] -= share * self.changed[i]
         for excess in [excess for excess in self.dropped if excess.leg == i]:
-            books["rollback_price"] -= excess.change * (prices[i] - excess.marked)
-            self.dropped.remove(excess)
+            books["rollback_price"] -= share * excess.change * (price - excess.marked)
+            excess.change -= share * excess.change
+            if excess.change == 0.0:
+                self.dropped.remove(excess)
 
     # ----------------------------------------------------------------------------------------------- 6. mark
 
     def mark(self, t):
-        """Price PnL of the bar; returns equity and gross notional at the closes."""
+        """Price PnL of the bar, coin exchanged first; returns equity and gross notional at the closes."""
+        for i, leg in enumerate(self.prices):
+            self.revalue_leg(i, leg.x_open[t], leg.x_close[t])
         close = [leg.close[t] for leg in self.prices]
         for i, books in enumerate(self.books):
             if t > 0:
@@ -1529,6 +2087,22 @@ def backtest(*, legs, start_us, end_us, bar_us, signal, rule, size, costs, fills
       cooldown comes of them, and `direction` is 0 meanwhile.
     * `naked` of a row is about its position at the end, hence after a liquidation.
     * Where all is lost, so that equity is exactly 0, every return from then on is 0.
+    * Deliveries come after what step 1 sends. The delivery bar drops an order in flight even where nothing of the leg
+      is held; then there is no row and no event. Quantities of `refused` with reason `expired` are 0.
+    * An inverse reference leg is linear (X = 1) in rolls and deliveries too; its face is its notional and its funding.
+    * `rollback_price` of an excess gets the jump of a roll by the move of its last mark, and no second time.
+    * An order decided in the bar of a roll has the new contract's open as its arrival price already.
+    * Rolls of what an entry that has not resolved holds belong to no trade (number 0).
+    * After the roll of a bar the next one is looked for from the bar after it. Volume is that of the series shown.
+    * An excess that is dropped keeps its share of revaluations until the end of that bar, and takes part in a roll.
+    * Growth does not change kappa, targets and sizes, which use the ratios as given.
+    * After an ADL `over` means by more than 1e-9 of the position. Without a trade (an entry that had not resolved) all
+      that is left leaves. No transfers are planned after its resize.
+    * A loan is looked at where it has both collateral and a debt; the bonus is that of its first collateral leg; its
+      event has what is closed of its first leg. `side` of rows is that of the change.
+    * Trades that end by `expiry`, `adl` or `liquidation` say so in `reason`; others have none.
+    * Turnover of fee tiers counts every fill's row, also of liquidations, rolls, deliveries and ADL.
+    * Before the first row of rates, indices, gas, fees and tiers the first row counts.
     * Leftovers of a liquidation are closed under a new exit order, with new arrival prices, if another wallet is
       liquidated before they are gone.
 
@@ -1537,59 +2111,66 @@ def backtest(*, legs, start_us, end_us, bar_us, signal, rule, size, costs, fills
     legs : dicts with kind, ratio, bars (file rows ts, o, h, l, c, v), step_us, mark_bars (ts, open, close, or
         ts, open, high, low, close), mark_step_us, settlements (ts, rate, mark or None, known_at or None), lot,
         min_notional_usd, and where wanted venue, tiers (floor_usd, mmr, amount_usd; none: no maintenance) and
-        liquidation_fee_bps
+        liquidation_fee_bps. Of contracts: inverse, coin, quote_usd (ts, rate), borrow (ts, apr) and borrow_rule
+        (period_hours, opening_periods), index (ts, value), expiry_us or, in place of bars, chain (dicts with bars and
+        expiry_us) with roll_days and roll_basis_apr, delivery_price, delivery_fee_bps, adl (ts, share), gas (ts, usd),
+        loan_threshold, loan_bonus, fee_tiers (volume_usd, fee_bps) with fee_group, fee_rows (first day, fee_bps),
+        tier_rows (first day, tiers)
     start_us, end_us, bar_us : bounds and bar of the run; all rows given serve as warm-up
     signal : {"name", "hours"}, or {"values"} with the value row t decides on at place t, not shifted any more
     rule : entry, exit, reverse, and min_hold_hours, max_hold_hours, cooldown_hours, stop_loss_pct, max_basis_bps
         (None: off)
     size : capital_usd, allocation, leverage, compounding
     costs : one dict a leg: half_spread_bps, fee_bps, fee_in_base, bucket_usd, bucket_bps, impact_coef_bps,
-        impact_exponent, and bucket_days when bucket_bps has one list a day
+        impact_exponent, bucket_days when bucket_bps has one list a day, volume_30d_usd where the leg has fee_tiers
     fills : latency_hours (a number, or a list by leg), and where wanted model ("certain", "volume", "bernoulli",
         "maker"), volume_cap, fill_probability, offset_bps, maker_fee_bps (a list by leg; else the leg's fee_bps),
         reject_probability, atomicity ("rollback", "match", "naked"), rollback_delay_hours, rollback_penalty_bps,
         max_cost_bps, max_volume_share, max_spread_bps, seed, trial
     wallets : mode ("pooled", "segregated"), and where wanted margin ("venue", "none"), spot_collateral,
         transfer_hours, transfer_fee_usd, transfer_min_usd, transfer_daily_cap_usd, transfer_halts_us (pairs of from
-        and to), rebalance_below; one pool without margin if not given
+        and to), rebalance_below, cash_yield_apr; one pool without margin if not given
 
     Returns
     -------
     dict with ts_us, signal, basis_bps (of the decision of each row), equity, cash, position, stale, naked, books
-    (cumulative, by row and leg), direction, wallet_cash, in_flight, fills, funding, events, trades, metrics. Events of
-    an entry or exit stand at the bar of the fill with the net combo quantity, "waiting" at the first bar an order is
-    due but some leg has no open, "refused" at the bar of the decision. The costs in a fill's row are those before a
-    rollback moves any.
+    (cumulative, by row and leg), direction, wallet_cash, in_flight, face (contract dollars by leg), fills, funding,
+    events, trades, metrics. All are in dollars but signal and basis_bps, which use raw prices. Events of an entry or
+    exit stand at the bar of the fill with the net combo quantity, "waiting" at the first bar an order is due but some
+    leg has no open, "refused" at the bar of the decision. The costs in a fill's row are those before a rollback moves
+    any.
     """
     stamps = grid_stamps(legs, bar_us, start_us, end_us)
     if not stamps:
         raise ValueError("the run has no bars")
-    candles = [resample(leg["bars"], leg["step_us"], bar_us) for leg in legs]
-    prices = [leg_prices(candle, stamps) for candle in candles]
+    market = market_of(legs, stamps, bar_us)
+    candles, prices = market.candles, market.prices
     due_settlements = settlements_by_row(legs, stamps, bar_us)
     names = (
         "signal", "basis_bps", "equity", "cash", "position", "stale", "naked", "books", "direction", "wallet_cash",
-        "in_flight",
+        "in_flight", "face",
     )  # fmt: skip
     out = {"ts_us": stamps} | {name: [] for name in names}
     out |= {name: [] for name in ("fills", "funding", "events", "trades")}
-    paths = [
-        margin_paths(leg, candle, price, stamps, bar_us)
-        for leg, candle, price in zip(legs, candles, prices, strict=True)
-    ]
-    run = Run(legs=legs, stamps=stamps, prices=prices, paths=paths, bar_us=bar_us, rule=rule, size=size, costs=costs,
-              fills=fills, wallets=wallets, out=out)  # fmt: skip
+    run = Run(legs=legs, stamps=stamps, market=market, bar_us=bar_us, rule=rule, size=size, costs=costs, fills=fills,
+              wallets=wallets, out=out)  # fmt: skip
     gross_notional, held = [], []
 
     for t, ts in enumerate(stamps):
-        # 1. transfers reach their wallet, and those that are queued leave
-        run.begin_bar()
+        # 1. cash is worth what its currency is; transfers arrive and leave; contracts that expire are paid out
+        run.begin_bar(t)
+        run.convert(t)
         run.wallets.arrive(t)
         run.send(t)
+        run.deliver(t)
 
         # 2. accruals, on the position held just before the fills of this bar
+        run.revalue(t)
         for settlement in due_settlements[t]:
             run.accrue(settlement)
+        run.pay_borrow(t)
+        run.earn_on_cash(t)
+        run.grow(t)
 
         # 3. decision, on what row t-1 knew at its end
         value = signal_at(signal, legs, candles, bar_us, t, ts)
@@ -1597,11 +2178,13 @@ def backtest(*, legs, start_us, end_us, bar_us, signal, rule, size, costs, fills
         if run.order is None:
             run.decide(t, value, basis)
 
-        # 4. fills of the order in flight
+        # 4. rolls, then fills of the order in flight
+        run.roll(t)
         if run.order is not None:
             run.work(t)
 
-        # 5. margin at the worst prices of the bar
+        # 5. what the venue takes of a position, then margin and loans at the worst prices of the bar
+        run.deleverage(t)
         run.test_margin(t)
 
         # 6. mark at the closes, price PnL, equity
@@ -1613,11 +2196,12 @@ def backtest(*, legs, start_us, end_us, bar_us, signal, rule, size, costs, fills
         out["cash"].append(run.cash)
         out["position"].append(list(run.position))
         out["stale"].append(any(q != 0.0 and leg.missing[t] for q, leg in zip(run.position, prices, strict=True)))
-        out["naked"].append(is_naked(run.position, legs))
+        out["naked"].append(is_naked(run.position, run.hedge))
         out["books"].append([dict(leg) for leg in run.books])
         out["direction"].append(run.direction)
         out["wallet_cash"].append(list(run.wallets.cash))
         out["in_flight"].append(run.wallets.in_flight())
+        out["face"].append(list(run.face))
         held.append(any(q != 0.0 for q in run.position))
         gross_notional.append(notional)
 

@@ -23,10 +23,11 @@ STEPS = {  # file step: the run bars drawn over it, as multiples
 
 
 def run_stamps(market):
-    """Bar stamps in the bounds of the run at which every leg has begun and none has ended."""
+    """Bar stamps in the bounds of the run at which every leg has begun and none has ended; none ends by expiry."""
     bar_us = market["bar_us"]
-    first = max([market["start_us"]] + [leg["bars"][0][0] for leg in market["legs"]])
-    last = min([market["end_us"] - 1] + [leg["bars"][-1][0] for leg in market["legs"]])
+    begins = [(leg["chain"][0] if "chain" in leg else leg)["bars"][0][0] for leg in market["legs"]]
+    ends = [leg["bars"][-1][0] for leg in market["legs"] if "chain" not in leg and "expiry_us" not in leg]
+    first, last = max([market["start_us"], *begins]), min([market["end_us"] - 1, *ends])
     return list(range(-(-first // bar_us) * bar_us, last + 1, bar_us))
 
 
@@ -110,11 +111,11 @@ def _settlements(rng, *, bars, begin_us, end_us, interval_us, new_interval_us, j
 
 
 @st.composite
-def markets(draw):
+def markets(draw, *, max_bars=120):
     """Legs, bounds and bar of a run: two to four legs, a perp among them, with all the dirt real files have."""
     rng = random.Random(draw(st.integers(0, 2**32 - 1), label="market seed"))
     n_legs = draw(st.integers(2, 4))
-    n_bars = draw(st.integers(20, 120))
+    n_bars = draw(st.integers(20, max_bars))
     step_us = draw(st.sampled_from(tuple(STEPS)))
     multiple = draw(st.sampled_from([m for m in STEPS[step_us] if m <= max(1, n_bars // 10)]))
     n_coins = draw(st.integers(1, min(n_legs, 3)))
@@ -286,9 +287,9 @@ def parameters(draw, n_legs, *, bar_us=HOUR_US, n_bars=120, kinds=None):
 
 
 @st.composite
-def cases(draw):
+def cases(draw, *, max_bars=120):
     """All keyword arguments of `oracles.backtest`: a market and parameters that fit its bar, length and legs."""
-    market = draw(markets())
+    market = draw(markets(max_bars=max_bars))
     kinds = [leg["kind"] for leg in market["legs"]]
     fitted = parameters(len(kinds), bar_us=market["bar_us"], n_bars=len(run_stamps(market)), kinds=kinds)
     return market | draw(fitted)
@@ -340,9 +341,9 @@ def fill_options(draw, n_legs, *, bar_us=HOUR_US):
 
 
 @st.composite
-def uncertain_cases(draw):
+def uncertain_cases(draw, *, max_bars=120):
     """The `cases` with fills that are late, partial, refused or passive; two in three trade whenever they can."""
-    case = draw(cases())
+    case = draw(cases(max_bars=max_bars))
     if draw(st.sampled_from((True, True, False))):
         rng = random.Random(draw(st.integers(0, 2**32 - 1), label="signal seed"))
         case["signal"] = {"values": [rng.gauss(0.0, 1.0) for _ in run_stamps(case)]}
@@ -432,12 +433,12 @@ def wallet_options(draw, *, stamps, bar_us, capital_usd):
 
 
 @st.composite
-def wallet_cases(draw):
+def wallet_cases(draw, *, max_bars=120):
     """Cases with wallets, margin and markets that move enough for it to run out: from `cases` and `uncertain_cases`.
 
     In most of them the rule gets in early and stays, so that a position meets the moves.
     """
-    case = draw(st.one_of(uncertain_cases(), uncertain_cases(), cases()))
+    case = draw(st.one_of(*(each(max_bars=max_bars) for each in (uncertain_cases, uncertain_cases, cases))))
     rng = random.Random(draw(st.integers(0, 2**32 - 1), label="wallet seed"))
     stamps, legs = run_stamps(case), case["legs"]
     _stretch(
@@ -473,3 +474,190 @@ def wallet_cases(draw):
                 leg["mark_bars"] = _with_highs(rng, leg["mark_bars"])
     options = wallet_options(stamps=stamps, bar_us=case["bar_us"], capital_usd=case["size"]["capital_usd"])
     return case | {"wallets": draw(options)}
+
+
+# ---------------------------------------------------------------------------------------------------------- contracts
+
+
+def _rows_of(rng, stamps, *, bar_us, every, value):
+    """(time, value) rows from before the run to its end, some on bar stamps and some not."""
+    ts, rows = stamps[0] - bar_us - rng.randrange(bar_us), []
+    while ts <= stamps[-1]:
+        rows.append((ts, value(rows[-1][1] if rows else None)))
+        ts += rng.randint(1, every) * bar_us // rng.choice((1, 1, 2))
+        ts -= ts % rng.choice((1, bar_us))
+        if rows[-1][0] >= ts:
+            ts = rows[-1][0] + bar_us
+    return rows
+
+
+def _coin_of(leg):
+    """Place of the coin a leg is made of: its prices begin near those of one."""
+    return min(range(len(COIN_PRICES)), key=lambda c: abs(math.log(leg["bars"][0][1] / COIN_PRICES[c])))
+
+
+def _scaled(rows, factor):
+    """Bars at prices times a factor of their time, with the volume they had."""
+    return [(ts, *(price * factor(ts) for price in (o, h, low, c)), volume) for ts, o, h, low, c, volume in rows]
+
+
+def _expiring(rng, leg, *, stamps, bar_us, n_contracts):
+    """Turns a perp into a dated future, or a chain of them, each with a premium; the last may outlive the run.
+
+    Expiries lie on bar stamps or between; a contract has bars before its expiry only.
+    """
+    leg.update({"kind": "future", "settlements": [], "mark_bars": []})
+    leg["delivery_fee_bps"] = rng.choice((0.0, 1.5, 10.0))
+    rows, n = leg.pop("bars"), len(stamps)
+    places = sorted(rng.sample(range(2, n + 6), n_contracts)) if n > 4 else [n + 1 + k for k in range(n_contracts)]
+    contracts = []
+    for place in places:
+        expiry_us = max(stamps[0] + place * bar_us - rng.choice((0, 0, bar_us // 2)), rows[0][0] + 1)
+        premium, yearly = rng.choice((0.01, 0.002, -0.004)), rng.choice((0.0, 0.2, -0.1)) / (365 * DAY_US)
+
+        def factor(ts, expiry_us=expiry_us, premium=premium, yearly=yearly):
+            return 1.0 + premium + yearly * (expiry_us - ts)
+
+        contracts.append({"bars": _scaled([row for row in rows if row[0] < expiry_us], factor), "expiry_us": expiry_us})
+    if rng.random() < 0.5:
+        leg["delivery_price"] = rows[-1][4] * rng.choice((1.0, 0.97, 1.02))
+    if n_contracts == 1:
+        leg.update(contracts[0])
+    else:
+        leg["chain"], leg["roll_days"] = contracts, rng.choice((0.0, 1.0, 1.0, 2.0, 2.0, 2.5, 5.0)) * bar_us / DAY_US
+        leg["roll_basis_apr"] = rng.choice((None, None, 0.0, 0.3, -0.2))
+
+
+def _loop(rng, legs, *, stamps, bar_us, drop):
+    """Makes the first two legs collateral and a loan of one protocol, with prices that are alike until one drops."""
+    loops, base, venue = rng.choice((2.0, 4.0, 6.0)), legs[0], "protocol"
+    at_us, rows = rng.choice(stamps), base["bars"]
+    unit = abs(base["ratio"])
+    for leg, ratio in zip(legs[:2], (loops * unit, -(loops - 1.0) * unit), strict=True):
+        for name in ("tiers", "liquidation_fee_bps"):
+            leg.pop(name, None)
+        leg.update({"kind": "lending", "ratio": ratio, "venue": venue, "settlements": [], "mark_bars": []})
+        leg.update({"step_us": base["step_us"], "lot": base["lot"]})
+        moved = drop if ratio > 0 else 1.0
+        noise = {row[0]: 1.0 + rng.gauss(0.0, 1e-3) for row in rows}
+        leg["bars"] = _scaled(rows, lambda ts, moved=moved, noise=noise: noise[ts] * (moved if ts >= at_us else 1.0))
+        growth = rng.choice((1e-5, 1e-3))
+        leg["index"] = _rows_of(
+            rng, stamps, bar_us=bar_us, every=3,
+            value=lambda last, growth=growth: 1.02 if last is None else last * (1.0 + growth * rng.random()),
+        )  # fmt: skip
+        if ratio > 0:
+            leg["loan_threshold"], leg["loan_bonus"] = rng.choice((0.95, 0.9)), rng.choice((0.01, 0.075))
+
+
+def _rates(rng, stamps, *, bar_us):
+    """Dollars of a quote currency: near a level, and now and then far from it."""
+    level = rng.choice((1.0, 1.0, 1.1))
+    return _rows_of(
+        rng, stamps, bar_us=bar_us, every=3,
+        value=lambda _last: level * rng.choice((1.0, 0.92)) * (1.0 + rng.gauss(0.0, 1e-3)),
+    )  # fmt: skip
+
+
+def _quotes(rng, legs, *, stamps, bar_us, mode):
+    """One quote currency for all linear legs of a wallet."""
+    rates = {name: _rates(rng, stamps, bar_us=bar_us) for name in ("EUR", "USDX")}
+    quotes: dict = {}
+    for i, leg in enumerate(legs):
+        wallet = leg.get("venue", f"venue{i}") if mode == "segregated" else "all"
+        choices = ("EUR", "USDX", "USD") if mode == "segregated" else ("EUR", "USDX")
+        quote = quotes.setdefault(wallet, rng.choice(choices))
+        if not leg.get("inverse"):
+            leg["quote"] = quote
+            if quote != "USD":
+                leg["quote_usd"] = rates[quote]
+
+
+def _fees(rng, legs, costs, *, by_volume, by_day, capital_usd):
+    """Fees that follow the turnover of the past, or fees and margin tiers that change with the day."""
+    for i, (leg, cost) in enumerate(zip(legs, costs, strict=True)):
+        if by_volume:
+            leg["fee_group"] = f"{leg.get('venue', i)}:{leg['kind'] == 'spot'}"
+            volumes = sorted(capital_usd * rng.choice((0.5, 1.0, 3.0, 10.0)) for _ in range(2))
+            leg["fee_tiers"] = [(0.0, 9.0), (volumes[0], 6.0), (volumes[1] * 1.5, 2.5)]
+            cost["volume_30d_usd"] = rng.choice((0.0, 0.4 * capital_usd, 2.0 * capital_usd))
+        elif by_day:
+            leg["fee_rows"] = [(FIRST_DAY + day, rng.choice((1.0, 4.5, 8.0))) for day in (-1, 1, 2)]
+        if by_day and leg.get("tiers"):
+            leg["tier_rows"] = [
+                (FIRST_DAY + day, [(floor, mmr * factor, amount * factor) for floor, mmr, amount in leg["tiers"]])
+                for day, factor in ((-1, 1.0), (1, rng.choice((0.5, 2.0))), (2, 1.5))
+            ]
+
+
+@st.composite
+def contract_cases(draw):
+    """Short `wallet_cases` whose legs are of all kinds: inverse, dated, in chains, borrowed, growing, lent, in a quote.
+
+    Every feature is a flag of its own. In one pool all linear legs have one quote, in wallets apart those of each; a
+    loan and a staked token are never reversed; where every leg expires the run ends before the first one does.
+    """
+    case = draw(wallet_cases(max_bars=40))
+    rng = random.Random(draw(st.integers(0, 2**32 - 1), label="contract seed"))
+    legs, bar_us, mode = case["legs"], case["bar_us"], case["wallets"]["mode"]
+    stamps = run_stamps(case) or [case["start_us"]]
+
+    def flag(n_off=2, label=None):
+        return draw(st.sampled_from((False,) * n_off + (True,)), label=label)
+
+    has_loop, has_lst, has_borrow = flag(5, "loop"), flag(4, "lst"), flag(1, "borrow")
+    has_inverse, has_dates, has_chain = flag(1, "inverse"), flag(2, "dates"), flag(2, "chain")
+    has_fx, has_adl, has_gas, has_coin = flag(2, "fx"), flag(4, "adl"), flag(1, "gas"), flag(1, "coin")
+    by_volume, by_day = flag(3, "volume tiers"), flag(3, "rows by day")
+    cash_yield_apr = draw(st.sampled_from((None, None, 0.04, 3.0)), label="cash yield")
+    n_contracts, drop = draw(st.integers(2, 3)), draw(st.sampled_from((1.0, 0.85, 0.6)))
+
+    if has_loop:
+        _loop(rng, legs, stamps=stamps, bar_us=bar_us, drop=drop)
+    if has_lst:
+        for leg in [leg for leg in legs if leg["kind"] == "spot" and leg["ratio"] > 0][:1]:
+            leg["kind"] = "lst"
+            leg["index"] = _rows_of(
+                rng, stamps, bar_us=bar_us, every=2,
+                value=lambda last: 1.1 if last is None else last * (1.0 + rng.choice((0.0, 1e-4, 2e-3, -1e-3))),
+            )  # fmt: skip
+    coins = [_coin_of(leg) for leg in legs]
+    ref = next((i for i, leg in enumerate(legs) if leg["kind"] == "spot"), 0)
+    for i, leg in enumerate(legs):
+        if has_coin:
+            leg["coin"] = f"COIN{coins[i]}"
+        if leg["kind"] != "perp":
+            continue
+        if has_inverse and coins[i] == coins[ref] and rng.random() < 0.8:
+            leg["inverse"] = True
+        if has_chain and rng.random() < 0.9:
+            _expiring(rng, leg, stamps=stamps, bar_us=bar_us, n_contracts=n_contracts)
+        elif has_dates and rng.random() < 0.6:
+            _expiring(rng, leg, stamps=stamps, bar_us=bar_us, n_contracts=1)
+    if has_fx:
+        _quotes(rng, legs, stamps=stamps, bar_us=bar_us, mode=mode)
+    for leg, cost in zip(legs, case["costs"], strict=True):
+        if leg["kind"] == "spot" and has_borrow:
+            leg["borrow"] = _rows_of(
+                rng, stamps, bar_us=bar_us, every=4, value=lambda _last: rng.choice((0.01, 0.1, 1.5))
+            )
+            leg["borrow_rule"] = rng.choice(((1.0, 0.0), (4.0, 1.0), (1.0, 1.0)))
+        if leg["kind"] in ("lst", "lending"):
+            case["rule"]["reverse"] = False
+            if has_gas:
+                leg["gas"] = _rows_of(rng, stamps, bar_us=bar_us, every=2, value=lambda _last: rng.uniform(0.5, 40.0))
+        if leg["kind"] in ("perp", "future") and has_adl:
+            hit = sorted(rng.sample(stamps, min(rng.choice((0, 1, 1, 2)), len(stamps))))
+            leg["adl"] = [(ts, rng.choice((1.0, 0.5, 0.3))) for ts in hit]
+        cost["fee_in_base"] = cost["fee_in_base"] and leg["kind"] == "spot"
+    capital_usd = case["size"]["capital_usd"]
+    _fees(rng, legs, case["costs"], by_volume=by_volume, by_day=by_day, capital_usd=capital_usd)
+    if cash_yield_apr is not None:
+        case["wallets"]["cash_yield_apr"] = cash_yield_apr
+    if all("chain" in leg or "expiry_us" in leg for leg in legs):
+        ends = [(leg["chain"][-1] if "chain" in leg else leg)["bars"][-1][0] for leg in legs]
+        case["end_us"] = min(case["end_us"], min(ends) + 1)
+    if "values" in case["signal"]:
+        n, values = len(run_stamps(case)), case["signal"]["values"]
+        case["signal"] = {"values": (values + [1.0] * n)[:n]}
+    return case

@@ -104,14 +104,14 @@ def history(simulation, n_rows):
     """The bytes of all that a run recorded in its first rows."""
     _, market, rows, totals, _ = simulation
     assert totals.status == OK
-    n_fills = np.searchsorted(rows.fill_index[: totals.n_fills, 0], n_rows)
-    n_events = np.searchsorted(rows.event_index[: totals.n_events, 0], n_rows)
+    n_fills = np.searchsorted(rows.log.fill_index[: totals.n_fills, 0], n_rows)
+    n_events = np.searchsorted(rows.log.event_index[: totals.n_events, 0], n_rows)
     names = ("equity_usd", "cash_usd", "position_base", "leg_cash_usd", "books", "stale", "direction")
     out = {name: getattr(rows, name)[:n_rows].tobytes() for name in names}
     return out | {
         "signal": market.signal[:n_rows].tobytes(),
-        "fills": rows.fill_index[:n_fills].tobytes() + rows.fill_values[:n_fills].tobytes(),
-        "events": rows.event_index[:n_events].tobytes() + rows.event_quantity[:n_events].tobytes(),
+        "fills": rows.log.fill_index[:n_fills].tobytes() + rows.log.fill_values[:n_fills].tobytes(),
+        "events": rows.log.event_index[:n_events].tobytes() + rows.log.event_quantity[:n_events].tobytes(),
         "settlements": rows.settlement_position[: market.first_settlement[n_rows]].tobytes(),
     }
 

@@ -56,7 +56,7 @@ REFUSALS = {
     "leverage negative": ("size.leverage", "-2", "size: leverage must be above 0 and at most 150, found -2"),
     "allocation above 1": ("size.allocation", "1.5", "size: allocation must be above 0 and at most 1, found 1.5"),
     # legs
-    "kind": ("combo.legs.0.instrument", '"future:binance:BTC-USDT"', "combo.legs.0: 'future:binance:BTC-USDT': kind"),
+    "kind": ("combo.legs.0.instrument", '"option:binance:BTC-USDT"', "combo.legs.0: 'option:binance:BTC-USDT': kind"),
     "no instrument": ("combo.legs.0.instrument", '"BTC"', "combo.legs.0: 'BTC' is no instrument; write kind"),
     "kind of a cost": ("costs.half_spread_bps", "{ spto = 1.0 }", "costs: 'spto' is no instrument"),
     "one leg": ("combo.legs", '[{ instrument = "spot:a:BTC-USDT", ratio = 1.0 }]', "combo: a combo has two legs"),
@@ -118,7 +118,7 @@ def test_a_rebate_of_the_maker_is_allowed(raw):
     ("settings", "says"),
     [
         ({"signal.name": "funding_arp"}, "no signal is called 'funding_arp'; did you mean 'funding_apr'?"),
-        ({"signal.name": "zzz"}, "allowed: funding_apr, basis_bps, basis_zscore, sql"),
+        ({"signal.name": "zzz"}, "allowed: funding_apr, "),
         ({"signal.name": "basis_bps"}, "signal.hours: basis_bps takes no hours"),
         ({"signal.hours": "0"}, "signal.hours: must be above 0"),
     ],

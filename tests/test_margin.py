@@ -191,7 +191,7 @@ class TestCrossPair:
         legs = (self.btc, self.eth)
         cash = self.balance - sum(quantity * entry for quantity, entry, _, _ in legs)
         crossing = liquidation.path_crossing(
-            cash, np.array([leg[0] for leg in legs]), np.ones(2), np.array([True, True]),
+            cash, np.array([leg[0] for leg in legs]), np.ones(2), np.array([True, True]), -np.ones(2),
             np.array([leg[3] for leg in legs]), np.array([self.btc[3], 1_000.0]),
             *(np.ascontiguousarray([leg[2][k] for leg in legs]) for k in range(3)),
         )  # fmt: skip
@@ -428,7 +428,7 @@ def random_wallet(seed):
 def arguments(cash, legs):
     """The wallet as the kernels take it, without the prices."""
     position, weight, is_margined = (np.array([leg[k] for leg in legs]) for k in range(3))
-    return (cash, position, weight, is_margined), padded([leg[3] for leg in legs])
+    return (cash, position, weight, is_margined, -np.ones(len(legs))), padded([leg[3] for leg in legs])
 
 
 def crossing_of(cash, legs, prices_from, prices_to):
@@ -459,18 +459,16 @@ def test_path_crossing_against_a_scan(seed):
 @given(SEEDS)
 def test_wallet_rules_equal_the_oracle(seed):
     cash, legs, prices, _ = random_wallet(seed)
-    (_, position, weight, is_margined), tables = arguments(cash, legs)
+    (_, position, weight, is_margined, notional), tables = arguments(cash, legs)
     price = np.array(prices)
     equity = margin.wallet_equity_usd(cash, position, weight, price)
-    held = margin.wallet_maintenance_usd(position, is_margined, price, *tables)
-    left = margin.wallet_surplus_usd(cash, position, weight, is_margined, price, *tables)
+    held = margin.wallet_maintenance_usd(position, is_margined, notional, price, *tables)
+    left = margin.wallet_surplus_usd(cash, position, weight, is_margined, notional, price, *tables)
     notionals = [(abs(leg[0]) * p, leg[2], leg[3]) for leg, p in zip(legs, prices, strict=True)]
     margined = [(notional, table) for notional, is_margined_leg, table in notionals if is_margined_leg]
     assert left == equity - held
     assert left == pytest.approx(oracle.surplus(cash, legs, prices), abs=1e-12 * sum(row[0] for row in notionals))
     assert held == sum(oracle.maintenance(notional, table) for notional, table in margined)
-    ratio = margin.wallet_margin_ratio(cash, position, weight, is_margined, price)
-    assert ratio == (equity / sum(row[0] for row in margined) if margined else math.inf)
 
 
 @RANDOM
@@ -496,7 +494,7 @@ def test_a_wallet_that_fails_at_the_end_has_a_crossing(seed):
     """Ends within rounding of a tier's floor or of the limit itself: the two tests of one bar cannot disagree."""
     rng = random.Random(seed)
     cash, legs, start, end = random_wallet(seed)
-    (_, position, weight, is_margined), tables = arguments(cash, legs)
+    (_, position, weight, is_margined, notional), tables = arguments(cash, legs)
     crossing = crossing_of(cash, legs, start, end)
     if crossing > 0.0:
         crossing *= 1.0 + rng.choice([0.0, 3e-16, -2e-16])
@@ -504,7 +502,7 @@ def test_a_wallet_that_fails_at_the_end_has_a_crossing(seed):
     else:
         leg = rng.randrange(len(legs))
         end[leg] = rng.choice(legs[leg][3][1:])[0] / abs(legs[leg][0]) * (1.0 + rng.choice([0.0, 3e-16, -2e-16]))
-    short = margin.wallet_surplus_usd(cash, position, weight, is_margined, np.array(end), *tables) < 0.0
+    short = margin.wallet_surplus_usd(cash, position, weight, is_margined, notional, np.array(end), *tables) < 0.0
     if short:
         assert crossing_of(cash, legs, start, end) >= 0.0
         assert crossing_of(cash, legs, end, start) == 0.0
@@ -562,10 +560,6 @@ def test_a_price_that_was_not_observed_gives_no_number():
         assert math.isnan(crossing_of(cash, legs, [start], [end]))
 
 
-def test_a_wallet_without_margined_legs_has_no_ratio_to_fear():
-    assert margin.wallet_margin_ratio(5.0, np.zeros(1), np.ones(1), np.array([True]), np.array([100.0])) == math.inf
-
-
 # --------------------------------------------------------------------------------------------------------------- a book
 
 
@@ -577,7 +571,7 @@ def book():
         [[False] * 4, [False, True, False, False], [False, False, True, False], [False, False, False, True]]
     )
     cash = np.array([0.0, 500_000.0 + 1e6, 0.0, 110_000.0])
-    return cash, position, margined.astype(float), margined, price, *tables
+    return cash, position, margined.astype(float), margined, -np.ones(4), price, *tables
 
 
 def test_stress_is_the_closed_form_of_each_wallet():
@@ -592,10 +586,10 @@ def test_stress_is_the_closed_form_of_each_wallet():
 
 
 def test_stress_downwards_and_of_a_wallet_that_is_dead_already():
-    cash, position, weight, margined, price, *tables = book()
+    cash, position, weight, margined, notional, price, *tables = book()
     position = np.abs(position)
     cash = np.array([0.0, 500_000.0 - 1e6, 60.0 - 100.0, -110_000.0])
-    factors = liquidation.stress_factors(cash, position, weight, margined, price, *tables, 1e3)
+    factors = liquidation.stress_factors(cash, position, weight, margined, notional, price, *tables, 1e3)
     expected = oracle.liquidation_price_of_table(1, 10.0, 1e5, 5e5, oracle.BINANCE_BTC)
     assert factors[1, 0] * 1e5 == pytest.approx(expected, rel=CLOSED_FORM)
     assert factors[2, 0] * 100.0 == pytest.approx(40.0 / 0.996, rel=CLOSED_FORM)

@@ -12,16 +12,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from basis_bt.backtest.parameters import (
-    combo_params,
-    cost_params,
-    fill_params,
-    market_struct,
-    resolved_fees_bps,
-    rule_params,
-    size_params,
-    wallet_params,
-)
+from basis_bt.backtest.cost_parameters import resolved_fees_bps
+from basis_bt.backtest.prepare import Prepared, prepare
 from basis_bt.backtest.result import Result
 from basis_bt.backtest.stakes import findings_at_stake
 from basis_bt.core.config import build_config, config_dict, config_hash, load_config
@@ -29,15 +21,15 @@ from basis_bt.core.errors import KernelError
 from basis_bt.core.models import Config, SignalSpec
 from basis_bt.core.rulebook import rulebook_hash
 from basis_bt.core.units import from_us
-from basis_bt.frames.panel import Panel, load_panel
+from basis_bt.frames.panel import Panel
 from basis_bt.frames.settlements import MARK_SOURCES
-from basis_bt.kernels.structs import REASONS, Market, Recorded, Totals, WalletParams, recorded
+from basis_bt.kernels.structs import REASONS, Recorded, Totals
 from basis_bt.ledger import tables as ledger_tables
 from basis_bt.ledger.identity import check_books
 from basis_bt.market.catalogue import changed_inputs
 from basis_bt.market.files import file_hash
 from basis_bt.market.remote import market_root
-from basis_bt.signals import Signal, build_signal, evaluate
+from basis_bt.signals import Signal
 
 
 def run(
@@ -70,42 +62,24 @@ def run(
     if expression is not None:
         models["signal"] = SignalSpec(name="sql", sql=str(expression), warmup_hours=warmup_hours)
     checked = _config(config, models)
-    signal = (
-        Signal(expression=expression, warmup_hours=warmup_hours)
-        if expression is not None
-        else build_signal(checked.signal, checked.combo, bar_us=checked.data.bar_us)
-    )
-    size, flags = size_params(checked)
-    resolved_fees_bps(checked)
-    panel = load_panel(
-        checked.data,
-        checked.combo,
-        warmup_hours=signal.warmup_hours,
-        funding_windows_hours=signal.funding_windows_hours,
-    )
-    market, order = market_struct(panel, evaluate(signal, panel), _decision_basis(panel, checked))
-    wallets, margin_flags = wallet_params(checked, panel)
-    rows = recorded(
-        n_bars=panel.n_bars,
-        n_legs=len(panel.instruments),
-        n_settlements=len(market.mark_price),
-        n_wallets=len(wallets.weight),
-    )
-    totals, metrics = _simulate(checked, panel, market, rows, size, wallets)
-    flags += margin_flags
-    residual_usd = check_books(panel, rows, totals, capital_usd=size.capital_usd)
+    own = None if expression is None else Signal(expression=expression, warmup_hours=warmup_hours)
+    prepared = prepare(checked, signal=own)
+    panel, market, capital_usd = prepared.panel, prepared.market, prepared.parameters.size.capital_usd
+    rows = prepared.empty_rows()
+    totals, metrics = simulate(prepared, rows)
+    residual_usd = check_books(panel, rows, totals, capital_usd=capital_usd)
     tables = {
         "metrics": _metrics_table(checked, metrics),
-        "equity": ledger_tables.equity_table(panel, market, rows, capital_usd=size.capital_usd),
+        "equity": ledger_tables.equity_table(panel, market, rows, capital_usd=capital_usd),
         "attribution": ledger_tables.attribution_table(panel, rows),
         "fills": ledger_tables.fills_table(panel, rows, totals),
-        "funding": ledger_tables.funding_table(panel, market, order, rows),
+        "funding": ledger_tables.funding_table(panel, market, prepared.settlement_order, rows),
         "events": ledger_tables.events_table(panel, rows, totals),
         "trades": ledger_tables.trades_table(panel, rows, totals),
     }
-    if wallets.is_split:
+    if prepared.parameters.wallets.is_split:
         tables["wallets"] = ledger_tables.wallets_table(panel, rows)
-    flags += _data_flags(panel, tables) + _changed_inputs(checked, panel)
+    flags = [*prepared.flags, *_data_flags(panel, tables), *_changed_inputs(checked, panel)]
     manifest = _manifest(checked, panel, tables, flags=flags)
     manifest |= {"books_residual_usd": residual_usd, "wall_seconds": time.perf_counter() - started}
     return Result(manifest=manifest, tables=tables)
@@ -123,18 +97,14 @@ def _config(config: Any, models: Mapping[str, Any]) -> Config:
     return load_config(dataclasses.replace(checked, **models)) if models else checked
 
 
-def _decision_basis(panel: Panel, config: Config) -> np.ndarray:
-    """The basis of the closes before each decision, NaN where null or where the combo has no long or no short leg."""
-    ratios = [leg.ratio for leg in config.combo.legs]
-    if min(ratios) > 0 or max(ratios) < 0:
-        return np.full(panel.n_bars, np.nan)
-    spec = SignalSpec(name="basis_bps")
-    return evaluate(build_signal(spec, config.combo, bar_us=panel.bar_us), panel)
+def simulate(prepared: Prepared, rows: Recorded) -> tuple[Totals, Any]:
+    """Run one trial into ``rows``; returns its totals and metrics.
 
-
-def _simulate(
-    config: Config, panel: Panel, market: Market, rows: Recorded, size: Any, wallets: WalletParams
-) -> tuple[Totals, Any]:
+    Raises
+    ------
+    KernelError
+        If it ends with a status, naming the bar.
+    """
     from basis_bt.kernels._jit import is_compiled
     from basis_bt.kernels.metrics import trial_metrics
     from basis_bt.kernels.status import OK, SENTENCES
@@ -142,23 +112,15 @@ def _simulate(
 
     if not is_compiled():
         print("basis_bt: compiling kernels (once per version, about 15 s) ...", file=sys.stderr, flush=True)
-    totals = run_trial(
-        market,
-        combo_params(config),
-        rule_params(config),
-        size,
-        cost_params(config, panel),
-        fill_params(config),
-        wallets,
-        rows,
-    )
+    panel, parameters = prepared.panel, prepared.parameters
+    totals = run_trial(prepared.market, *parameters, rows)
     if totals.status != OK:
         raise KernelError(
             SENTENCES[totals.status],
             where={"ts": from_us(int(panel.ts_us[totals.status_bar])).isoformat(), "bar": totals.status_bar},
             fix="look at the input files around that time",
         )
-    return totals, trial_metrics(rows, totals, panel.close_price, size.capital_usd, panel.bar_hours)
+    return totals, trial_metrics(rows, totals, panel.close_price, parameters.size.capital_usd, panel.bar_hours)
 
 
 def _metrics_table(config: Config, metrics: Any) -> pl.DataFrame:

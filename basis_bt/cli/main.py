@@ -19,6 +19,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "report": ("basis_bt.cli.report:command", "Write the report of one run, with charts."),
     "diff": ("basis_bt.cli.diff:command", "Show where two runs differ."),
     "explain": ("basis_bt.cli.explain:command", "Take a funding settlement apart, down to the files behind it."),
+    "strategies": ("basis_bt.cli.strategies:command", "List the named strategies, or print one as a configuration."),
+    "stress": ("basis_bt.cli.stress:command", "Show at which prices the wallets of a book die."),
     "data": ("basis_bt.cli.data:command", "Fetch, inspect and check market data."),
 }
 

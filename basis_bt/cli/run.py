@@ -9,7 +9,8 @@ from basis_bt.cli._output import runs_option
 
 
 @click.command("run")
-@click.argument("configs", nargs=-1, required=True, metavar="CONFIG...")
+@click.argument("configs", nargs=-1, metavar="CONFIG...")
+@click.option("--strategy", default=None, metavar="NAME", help="A named strategy instead; see basis-bt strategies.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Replace a key, e.g. --set rule.entry=0.08")
 @click.option("--out", "out", default=None, metavar="DIR", help="Folder the runs are written to (default: --runs).")
 @click.option("--name", default=None, help="Name of the run; only with one configuration.")
@@ -18,6 +19,7 @@ from basis_bt.cli._output import runs_option
 @runs_option
 def command(
     configs: tuple[str, ...],
+    strategy: str | None,
     settings: tuple[str, ...],
     out: str | None,
     name: str | None,
@@ -25,7 +27,7 @@ def command(
     report: bool,
     root: str,
 ) -> None:
-    """Run backtests from TOML configurations (paths or globs) and keep them as run folders.
+    """Run backtests from TOML configurations (paths or globs), or a named strategy, and keep them as run folders.
 
     A configuration that fails does not stop the others; the exit code says whether one did.
     """
@@ -34,7 +36,7 @@ def command(
 
     from basis_bt.core.errors import BasisBtError
 
-    paths = _paths(configs)
+    paths = _paths(configs, strategy=strategy)
     if name is not None and len(paths) > 1:
         raise click.UsageError(f"--name goes with one configuration, found {len(paths)}")
     chosen = _settings(settings)
@@ -112,8 +114,16 @@ def _print_summary(rows: list[dict[str, object]], *, n_failed: int) -> None:
         click.echo(f"{n_failed} of {n_failed + len(rows)} configurations failed; see above", err=True)
 
 
-def _paths(patterns: tuple[str, ...]) -> list[Path]:
-    """Files of paths and globs, each once, in the order given."""
+def _paths(patterns: tuple[str, ...], *, strategy: str | None = None) -> list[Path]:
+    """Files of paths and globs, each once, in the order given; or the one of a named strategy."""
+    if strategy is not None:
+        from basis_bt.core.strategy_book import strategy_path
+
+        if patterns:
+            raise click.UsageError("give either CONFIG... or --strategy NAME, not both")
+        return [strategy_path(strategy)]
+    if not patterns:
+        raise click.UsageError("Missing argument 'CONFIG...', or --strategy NAME")
     found: dict[Path, None] = {}
     for pattern in patterns:
         matches = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]

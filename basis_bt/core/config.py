@@ -121,7 +121,7 @@ def _sentence(item: Mapping[str, Any]) -> str:
 def _key_path(loc: tuple[Any, ...]) -> str:
     """``("combo", "legs", 0, "ratio")`` as ``combo.legs.0.ratio``, without the branches of unions."""
     branches = ("float", "str", "datetime")
-    return ".".join(str(part) for part in loc if part not in branches and not str(part).startswith("dict["))
+    return ".".join(str(part) for part in loc if part not in branches and not str(part).startswith(("dict[", "list[")))
 
 
 def _keys_at(loc: tuple[Any, ...]) -> list[str]:

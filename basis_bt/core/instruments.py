@@ -5,16 +5,29 @@ import re
 from dataclasses import dataclass, field
 
 STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
-KINDS = ("spot", "perp")  # what a leg can be
-MARKET_KINDS = (*KINDS, "future")  # what market data can be about
+KINDS = ("spot", "perp", "future", "lst", "lending")
+MARGINED = ("perp", "future")
+ON_CHAIN = ("lst", "lending")
 _VENUE = re.compile(r"^[a-z][a-z0-9_]*$")
 _SYMBOL = re.compile(r"^[A-Za-z0-9]+-[A-Za-z0-9]+$")
-_DATED = re.compile(r"^[A-Za-z0-9]+-[A-Za-z0-9]+-20[0-9]{6}$")
+_DATED = re.compile(r"^[A-Za-z0-9]+-[A-Za-z0-9]+(-20[0-9]{6})?$")
+_COIN = re.compile(r"^[A-Za-z0-9]+$")
+_FORMS = {
+    "spot": (_SYMBOL, "BASE-QUOTE"),
+    "perp": (_SYMBOL, "BASE-QUOTE"),
+    "future": (_DATED, "BASE-QUOTE-YYYYMMDD, or BASE-QUOTE for the chain of all of them"),
+    "lst": (_SYMBOL, "TOKEN-COIN"),
+    "lending": (_COIN, "COIN"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """What is traded, written ``kind:venue:BASE-QUOTE``; a ``future`` has its expiry too: ``BASE-QUOTE-YYYYMMDD``."""
+    """What is traded, written ``kind:venue:BASE-QUOTE``.
+
+    A ``future`` has its expiry too (``BASE-QUOTE-YYYYMMDD``), or none for the chain of all contracts; an ``lst`` is a
+    staking token and the coin it redeems for (``wstETH-ETH``), ``lending`` a coin in a protocol (``WETH``).
+    """
 
     kind: str
     venue: str
@@ -27,12 +40,12 @@ class Instrument:
         if len(parts) != 3:
             raise ValueError(f"{text!r} is no instrument; write kind:venue:BASE-QUOTE, e.g. perp:binance:BTC-USDT")
         kind, venue, symbol = parts
-        if kind not in MARKET_KINDS:
-            raise ValueError(f"{text!r}: kind {kind!r} is not one of {', '.join(MARKET_KINDS)}")
+        if kind not in KINDS:
+            raise ValueError(f"{text!r}: kind {kind!r} is not one of {', '.join(KINDS)}")
         if not _VENUE.match(venue):
             raise ValueError(f"{text!r}: venue {venue!r} is not a lower-case name")
-        if not (_DATED if kind == "future" else _SYMBOL).match(symbol):
-            form = "BASE-QUOTE-YYYYMMDD" if kind == "future" else "BASE-QUOTE"
+        pattern, form = _FORMS[kind]
+        if not pattern.match(symbol):
             raise ValueError(f"{text!r}: symbol {symbol!r} is not {form}")
         return cls(kind, venue, symbol)
 
@@ -41,13 +54,28 @@ class Instrument:
 
     @property
     def is_perp(self) -> bool:
-        """Whether the instrument is margined and pays funding."""
+        """Whether the instrument pays funding."""
         return self.kind == "perp"
+
+    @property
+    def is_margined(self) -> bool:
+        """Whether the instrument is a contract held on margin."""
+        return self.kind in MARGINED
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether it stands for all dated futures of a pair, one after the other."""
+        return self.kind == "future" and self.symbol.count("-") == 1
 
     @property
     def base(self) -> str:
         """The coin: what is left of the first dash."""
         return self.symbol.partition("-")[0]
+
+    @property
+    def quote(self) -> str:
+        """The currency of its prices; empty for a coin in a lending protocol, whose prices are dollars."""
+        return (self.symbol.split("-") + [""])[1]
 
     def path(self, series: str) -> str:
         """Path of one of its series (``spot``, ``perp``, ``mark``, ``funding``, ...) in a market folder."""
@@ -56,18 +84,33 @@ class Instrument:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leg:
-    """One instrument of a combo, with its signed ratio in base units per unit of combo."""
+    """One instrument of a combo, with its signed ratio in base units per unit of combo.
+
+    A chain of dated futures is rolled at ``roll_days`` before each expiry, or when its annualised basis is at or under
+    ``roll_basis_apr``. ``price`` names the spot instrument whose price a coin staked or lent has; without it a
+    ``lending`` leg has the price of the protocol's oracle.
+    """
 
     __pydantic_config__ = STRICT
 
     instrument: str
     ratio: float
+    roll_days: float = 5.0
+    roll_basis_apr: float | None = None
+    price: str | None = None
 
     def __post_init__(self) -> None:
-        kind = self.instrument.partition(":")[0]
-        if kind in MARKET_KINDS and kind not in KINDS:
-            raise ValueError(f"{self.instrument!r}: kind {kind!r} is not one of {', '.join(KINDS)}")
-        Instrument.parse(self.instrument)
+        instrument = Instrument.parse(self.instrument)
+        if not math.isfinite(self.roll_days) or self.roll_days < 0:
+            raise ValueError(f"roll_days of {self.instrument} must be at least 0, found {self.roll_days}")
+        if self.roll_basis_apr is not None and not math.isfinite(self.roll_basis_apr):
+            raise ValueError(f"roll_basis_apr of {self.instrument} must be finite, found {self.roll_basis_apr}")
+        if self.price is not None and (instrument.kind not in ON_CHAIN or Instrument.parse(self.price).kind != "spot"):
+            raise ValueError(f"price of {self.instrument} must be a spot instrument, of an lst or lending leg")
+        if instrument.kind == "lst" and self.price is None:
+            raise ValueError(f"{self.instrument} needs the price of its coin, e.g. price = \"spot:binance:ETH-USDT\"")
+        if instrument.kind == "lst" and self.ratio < 0:
+            raise ValueError(f"{self.instrument} can only be held, found ratio {self.ratio}")
         if not math.isfinite(self.ratio) or self.ratio == 0:
             raise ValueError(f"ratio of {self.instrument} must be a finite number other than 0, found {self.ratio}")
 
@@ -75,6 +118,11 @@ class Leg:
     def parsed(self) -> Instrument:
         """The instrument as a value."""
         return Instrument.parse(self.instrument)
+
+    @property
+    def priced_by(self) -> Instrument:
+        """The instrument whose price the leg has: itself, or the spot instrument named."""
+        return Instrument.parse(self.instrument if self.price is None else self.price)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from basis_bt.core.instruments import KINDS, STRICT, Combo, Instrument
+from basis_bt.core.scenarios import Scenario
 from basis_bt.core.units import US_PER_DAY, US_PER_HOUR, hours_to_us, parse_hours, parse_instant
 
 Duration = float | str
@@ -64,17 +65,33 @@ class Data:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignalSpec:
-    """A built-in signal by name, or ``name = "sql"`` with a Polars SQL expression over the aligned frame."""
+    """A built-in signal by name, or ``name = "sql"`` with a Polars SQL expression over the aligned frame.
+
+    Each signal takes its own parameters and no other: ``hours`` and ``hold_hours`` are durations, ``n`` and ``look``
+    count bars or settlements, ``days`` days; ``above`` and ``below`` are rates per 8 h, ``interest_apr`` a yearly one.
+    """
 
     __pydantic_config__ = STRICT
 
     name: str
     hours: Duration | None = None
+    hold_hours: Duration | None = None
+    n: int | None = None
+    days: int | None = None
+    look: int | None = None
+    above: float | None = None
+    below: float | None = None
+    interest_apr: float | None = None
     sql: str | None = None
     warmup_hours: Duration = 0.0
 
     def __post_init__(self) -> None:
-        _check_hours(hours=self.hours, warmup_hours=self.warmup_hours)
+        _check_hours(hours=self.hours, hold_hours=self.hold_hours, warmup_hours=self.warmup_hours)
+        for name, most in (("n", 1_000), ("days", 1_000), ("look", 10_000)):
+            _check_range(name, getattr(self, name), 1.0, most)
+        for name in ("above", "below"):
+            _check_range(name, getattr(self, name), -1.0, 1.0)
+        _check_range("interest_apr", self.interest_apr, -1.0, 10.0)
         if (self.name == "sql") != (self.sql is not None):
             raise ValueError('a signal of your own has both name = "sql" and sql = "..."')
 
@@ -141,7 +158,10 @@ class Costs:
 
     ``bucket_usd`` with ``bucket_bps`` is one table for all; ``bucket_table`` names a parquet file with columns ``day``,
     ``pair``, ``size_usd``, ``cost_bps``, and ``bucket_pairs`` says which pair of it serves which instrument.
-    Fees default to the base tier of the venue; a negative fee is a rebate.
+    Fees default to those of the venue in force on each day; a negative fee is a rebate. ``fee_tier`` is the tier of the
+    venue's table (0: the base tier), or ``"volume"``: the one of the trailing 30 days, those of the run beside
+    ``volume_30d_usd`` traded elsewhere. ``borrow_apr`` is the rate of borrowed spot where no series is loaded. A fill
+    on a chain pays ``gas_units`` of gas at ``gas_gwei`` (none: the series ``onchain/gas/ethereum``).
     """
 
     __pydantic_config__ = STRICT
@@ -157,6 +177,11 @@ class Costs:
     bucket_pairs: dict[str, str] = field(default_factory=dict)
     impact_coef_bps: PerLeg = 0.0
     impact_exponent: float = 0.5
+    fee_tier: int | Literal["volume"] = 0
+    volume_30d_usd: float = 0.0
+    borrow_apr: PerLeg | None = None
+    gas_units: float = 250_000.0
+    gas_gwei: float | None = None
 
     def __post_init__(self) -> None:
         _check_per_leg("half_spread_bps", self.half_spread_bps, 0.0, 1_000.0)
@@ -164,6 +189,11 @@ class Costs:
         _check_per_leg("maker_fee_bps", self.maker_fee_bps, -5.0, 500.0)
         _check_per_leg("impact_coef_bps", self.impact_coef_bps, 0.0, 1e6)
         _check_range("impact_exponent", self.impact_exponent, 0.0, 2.0, above=True)
+        _check_range("fee_tier", None if self.fee_tier == "volume" else self.fee_tier, 0.0, 20.0)
+        _check_range("volume_30d_usd", self.volume_30d_usd, 0.0)
+        _check_per_leg("borrow_apr", self.borrow_apr, 0.0, 100.0)
+        _check_range("gas_units", self.gas_units, 0.0)
+        _check_range("gas_gwei", self.gas_gwei, 0.0)
         if len(self.bucket_usd) != len(self.bucket_bps):
             raise ValueError(
                 "bucket_usd and bucket_bps must be equally long, "
@@ -245,6 +275,8 @@ class Wallets:
     ``transfer_fee_usd``, take ``transfer_hours``, are at least ``transfer_min_usd`` and at most
     ``transfer_daily_cap_usd`` a day in all, and do not leave within ``transfer_halts``, spans ``[from, to]``.
     ``rebalance_below`` is the margin ratio (equity over notional) under which the combo is resized and cash moved.
+    Idle cash earns ``cash_yield_apr``. A loan is liquidated when its collateral times ``loan_threshold`` is worth less
+    than its debt; the liquidator takes collateral worth the debt repaid and ``loan_bonus`` of it.
     """
 
     __pydantic_config__ = STRICT
@@ -259,6 +291,9 @@ class Wallets:
     transfer_daily_cap_usd: float | None = None
     transfer_halts: list[list[str | datetime]] = field(default_factory=list)
     rebalance_below: float | None = None
+    cash_yield_apr: float = 0.0
+    loan_threshold: float = 0.95
+    loan_bonus: float = 0.01
 
     def __post_init__(self) -> None:
         _check_hours(transfer_hours=self.transfer_hours)
@@ -268,6 +303,9 @@ class Wallets:
         _check_range("transfer_min_usd", self.transfer_min_usd, 0.0)
         _check_range("transfer_daily_cap_usd", self.transfer_daily_cap_usd, self.transfer_fee_usd, above=True)
         _check_range("rebalance_below", self.rebalance_below, 0.0, 10.0, above=True)
+        _check_range("cash_yield_apr", self.cash_yield_apr, -1.0, 10.0)
+        _check_range("loan_threshold", self.loan_threshold, 0.0, 1.0, above=True)
+        _check_range("loan_bonus", self.loan_bonus, 0.0, 1.0)
         for span in self.transfer_halts:
             if len(span) != 2 or parse_instant(span[0]) >= parse_instant(span[1]):
                 raise ValueError(f"a transfer halt is [from, to] with from before to, found {span}")
@@ -295,6 +333,7 @@ class Config:
     costs: Costs = field(default_factory=Costs)
     fills: Fills = field(default_factory=Fills)
     wallets: Wallets = field(default_factory=Wallets)
+    scenarios: list[Scenario] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.fills.model == "maker" and self.costs.spot_fee_in == "base":

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from basis_bt.core.errors import ConfigError
-from basis_bt.core.instruments import Instrument
+from basis_bt.core.instruments import ON_CHAIN, Instrument
 from basis_bt.core.models import Data
 from basis_bt.market.files import Series, read_series
 from basis_bt.market.remote import market_root
@@ -28,7 +28,7 @@ def named_series(names: Sequence[str], instruments: Sequence[Instrument]) -> Ite
     """The series behind the names of ``data.series``.
 
     ``mark``, ``index``, ``premium`` and ``predicted`` are read for every perp of the combo, ``borrow`` for the coin of
-    every spot leg, ``quote_usd`` for the quote currency of every leg; a path such as
+    every spot leg, ``quote_usd`` for the quote currency of every leg but dollars; a path such as
     ``onchain/aave_v3_ethereum/WETH`` or ``lst/ethereum/wstETH-ETH`` names one series.
 
     Raises
@@ -54,9 +54,10 @@ def named_series(names: Sequence[str], instruments: Sequence[Instrument]) -> Ite
 
 def _of_leg(name: str, instrument: Instrument) -> SeriesKey | None:
     if name == "borrow":
-        return None if instrument.is_perp else SeriesKey(name, instrument.venue, instrument.base)
+        return SeriesKey(name, instrument.venue, instrument.base) if instrument.kind == "spot" else None
     if name == "quote_usd":
-        return SeriesKey(name, instrument.venue, instrument.symbol.split("-")[1])
+        is_dollar = instrument.quote == "USD" or instrument.kind in ON_CHAIN
+        return None if is_dollar else SeriesKey(name, instrument.venue, instrument.quote)
     return SeriesKey(name, instrument.venue, instrument.symbol) if instrument.is_perp else None
 
 

@@ -1,7 +1,7 @@
 """The one door from frames to arrays: what a run knows of the market, read-only and C-contiguous."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +14,15 @@ from basis_bt.core.models import Data
 from basis_bt.core.units import HOURS_PER_YEAR, US_PER_HOUR, bars_up, hours_to_us, parse_instant, to_us
 from basis_bt.frames.align import align, grid_span, resample
 from basis_bt.frames.domain import domain_columns
+from basis_bt.frames.funding_columns import history_hours, settled_columns
+from basis_bt.frames.legs import Reader, bars_on_grid, read_bars
 from basis_bt.frames.settlements import Settlements, funding_by_row, settlements, trailing_funding
+from basis_bt.frames.terms import Terms, read_terms
 from basis_bt.market.checks import refuse, uncovered_findings
-from basis_bt.market.files import Series, has_series, read_series
+from basis_bt.market.files import Series, has_series
 from basis_bt.market.intervals import settlement_intervals_hours
 from basis_bt.market.remote import market_root
 from basis_bt.market.schemas import SeriesKey
-from basis_bt.market.witness import without_spikes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,8 @@ class Panel:
     ``margin_open``, ``margin_high`` and ``margin_low`` are what margin is tested on: the mark's bars of a perp where
     loaded with their extremes, else the trades' (``margin_source`` says which), the last close where there is no bar.
     ``volume_before`` is the volume of the last bar closed before the row that had any. ``frame`` is the aligned frame
-    that signals see, nulls left as they are, beginning ``n_warmup`` rows before the first bar.
+    that signals see, nulls left as they are, beginning ``n_warmup`` rows before the first bar. Prices are the files'
+    own until ``dollars.in_dollars`` has put them in dollars; those of ``frame`` stay so.
     """
 
     instruments: list[Instrument]
@@ -54,6 +57,7 @@ class Panel:
     tradable: np.ndarray
     missing: np.ndarray
     settlements: dict[int, Settlements]
+    terms: Terms
     frame: pl.DataFrame
     n_warmup: int
     series: list[Series]
@@ -75,7 +79,13 @@ def funding_column(leg: int, hours: float) -> str:
 
 
 def load_panel(
-    data: Data, combo: Combo, *, warmup_hours: float = 0.0, funding_windows_hours: Sequence[float] = ()
+    data: Data,
+    combo: Combo,
+    *,
+    warmup_hours: float = 0.0,
+    funding_windows_hours: Sequence[float] = (),
+    settled_counts: Sequence[int] = (),
+    change: Callable[[Series], Series] | None = None,
 ) -> Panel:
     """Read, check and align what a run needs.
 
@@ -84,6 +94,8 @@ def load_panel(
     data, combo : the market folder, span and step; the legs
     warmup_hours : how far before ``start`` bars are read for the signal
     funding_windows_hours : trailing windows whose annual funding rates become columns ``funding_apr_{hours}h_{leg}``
+    settled_counts : numbers of settlements whose 8 h rates are summed up in columns, see ``funding_columns.py``
+    change : what a scenario makes of each series read
 
     Raises
     ------
@@ -95,9 +107,8 @@ def load_panel(
     n_warmup = bars_up(warmup_hours, bar_us=bar_us) + 1
     read_from = start_us // bar_us * bar_us - n_warmup * bar_us
     read_to = -(-end_us // bar_us) * bar_us
-    bars = without_spikes(
-        [_read(data, leg, leg.kind, start_us=read_from, end_us=read_to) for leg in combo.instruments]
-    )
+    reader = Reader(data=data, change=change)
+    bars, dated = read_bars(reader, combo, start_us=read_from, end_us=read_to)
     for series in bars:
         refuse(series.findings, mode=data.checks, path=series.path)
         if series.frame.is_empty() and series.findings:
@@ -107,23 +118,27 @@ def load_panel(
                 fix="look at what was found: basis-bt data check",
             )
     first_us, n_bars = grid_span(bars, start_us=start_us, end_us=end_us, bar_us=bar_us)
-    frame = align(
-        [resample(series, bar_us=bar_us) for series in bars],
-        first_us=first_us - n_warmup * bar_us,
-        n_rows=n_bars + n_warmup,
-        bar_us=bar_us,
-    )
+    grid = {"first_us": first_us - n_warmup * bar_us, "n_rows": n_bars + n_warmup, "bar_us": bar_us}
+    leg_bars, chains = bars_on_grid(combo, bars, dated, n_warmup=n_warmup, **grid)
+    frame = align(leg_bars, **grid)
     row_end_us = frame["ts"].to_physical().to_numpy() + bar_us
     begun_us = -(-max(series.first_us for series in bars) // bar_us) * bar_us
     added = [pl.Series("history_hours", np.maximum(row_end_us - begun_us, 0) / US_PER_HOUR)]
-    all_series, paid = list(bars), {}
+    added += [
+        pl.Series(f"hours_to_expiry_{leg}", (chain.expiry_us - row_end_us) / US_PER_HOUR)
+        for leg, chain in chains.items()
+    ]
+    all_series = [one for leg, series in enumerate(bars) for one in dated.get(leg, [series])]
+    paid: dict[int, Settlements] = {}
     mark_bars: dict[int, pl.DataFrame] = {}
-    longest_us = max((hours_to_us(hours) for hours in funding_windows_hours), default=0)
+    longest_us = hours_to_us(max(*funding_windows_hours, history_hours(settled_counts), 0.0))
     for leg, instrument in enumerate(combo.instruments):
         if not instrument.is_perp:
             continue
-        funding = _read(
-            data, instrument, "funding", start_us=first_us - max(longest_us, bar_us) - bar_us, end_us=read_to
+        funding = reader.read(
+            SeriesKey.of(instrument, "funding"),
+            start_us=first_us - max(longest_us, bar_us) - bar_us,
+            end_us=read_to,
         )
         if funding.frame.is_empty():
             raise DataError(
@@ -135,7 +150,7 @@ def load_panel(
         refuse(funding.findings, mode=data.checks, path=funding.path)
         marks = None
         if has_series(market_root(data.root), SeriesKey.of(instrument, "mark")):
-            marks = _read(data, instrument, "mark", start_us=read_from, end_us=read_to)
+            marks = reader.read(SeriesKey.of(instrument, "mark"), start_us=read_from, end_us=read_to)
             all_series.append(marks)
             if {"high", "low"} <= set(marks.frame.columns):
                 mark_bars[leg] = align(
@@ -146,6 +161,7 @@ def load_panel(
         added.append(
             pl.Series(f"funding_rate_{leg}", funding_by_row(paid[leg], row_end_us=row_end_us), nan_to_null=True)
         )
+        added += settled_columns(paid[leg], leg=leg, row_end_us=row_end_us, counts=settled_counts)
         begins = min(bars[leg].first_us, paid[leg].first_us)
         for hours in funding_windows_hours:
             window_us = hours_to_us(hours)
@@ -155,15 +171,15 @@ def load_panel(
     columns, named = domain_columns(
         data, combo.instruments, row_end_us=row_end_us, read_from_us=first_us - n_warmup * bar_us
     )
-    added, all_series = added + columns, all_series + named
+    ts_us = frame["ts"].to_physical().to_numpy()[n_warmup:]
+    terms, beside = read_terms(data, combo, ts_us=ts_us, chains=chains, n_warmup=n_warmup, read=reader.read)
+    known = {str(series.key) for series in named}
+    added, all_series = added + columns, all_series + named + [one for one in beside if str(one.key) not in known]
+    latest = [dated[leg][chain.contracts[n_warmup]] if (chain := chains.get(leg)) else series
+              for leg, series in enumerate(bars)]  # fmt: skip
     return _panel(
-        combo, bars, frame.with_columns(added), all_series, paid, mark_bars, n_warmup=n_warmup, bar_us=bar_us
+        combo, latest, frame.with_columns(added), all_series, paid, terms, mark_bars, n_warmup=n_warmup, bar_us=bar_us
     )
-
-
-def _read(data: Data, instrument: Instrument, series: str, *, start_us: int, end_us: int) -> Series:
-    key = SeriesKey.of(instrument, series)
-    return read_series(market_root(data.root), key, start_us=start_us, end_us=end_us, checks=data.checks)
 
 
 def _with_ends(funding: Series, *, first_us: int, last_us: int) -> Series:
@@ -180,6 +196,7 @@ def _panel(
     frame: pl.DataFrame,
     series: list[Series],
     paid: dict[int, Settlements],
+    terms: Terms,
     mark_bars: dict[int, pl.DataFrame],
     *,
     n_warmup: int,
@@ -197,6 +214,12 @@ def _panel(
                 closes[0, leg] = before["close"][-1]
                 volume[0, leg] = before["volume"][-1] if "volume" in before.columns else np.nan
     last_close = carried(closes)
+    for leg in np.flatnonzero(np.isnan(last_close[n_warmup])).tolist():
+        raise DataError(
+            f"{combo.instruments[leg]} has no price at or before the first bar of the run",
+            where={"file": bars[leg].path, "first bar": str(frame["ts"][n_warmup])},
+            fix="begin the run later, or fetch the contract that traded then",
+        )
     tradable = ~np.isnan(opens[n_warmup:])
     arrival = np.where(tradable, opens[n_warmup:], last_close[n_warmup - 1 : -1])
     volume_before = carried(np.where(volume > 0, volume, np.nan))[n_warmup - 1 : -1]
@@ -220,6 +243,7 @@ def _panel(
         tradable=_read_only(tradable),
         missing=_read_only(missing),
         settlements=paid,
+        terms=terms,
         frame=frame,
         n_warmup=n_warmup,
         series=series,

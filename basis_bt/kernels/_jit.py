@@ -74,6 +74,13 @@ def kernel(function: F) -> F:
         config.CACHE_DIR = before
 
 
+def inner_kernel(function: F) -> F:
+    """A kernel that only kernels call, without what Python would call it by: that takes long to compile for structs."""
+    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    compiled: Any = numba.njit(error_model="numpy", fastmath=False, **options)(function)
+    return compiled
+
+
 def wrapping_kernel(function: F) -> F:
     """A kernel whose unsigned integers wrap around; with the compiler off, numpy is told not to warn of it."""
     compiled = kernel(function)

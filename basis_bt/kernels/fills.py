@@ -3,7 +3,7 @@
 import math
 
 from basis_bt.kernels import costs as cost_rules
-from basis_bt.kernels._jit import kernel
+from basis_bt.kernels._jit import inner_kernel, kernel
 from basis_bt.kernels.draws import FILL, REJECT, uniform
 from basis_bt.kernels.status import OK, PRICE_MISSING, VOLUME_MISSING
 from basis_bt.kernels.structs import BERNOULLI, BUCKET, BY_VOLUME, DELAY, FEES, IMPACT, ROLLBACK_EXECUTION, SPREAD
@@ -25,7 +25,7 @@ def gross_base(position_change_base, base_fee_frac):
     return abs(position_change_base) / (1.0 - (base_fee_frac if position_change_base > 0.0 else 0.0))
 
 
-@kernel
+@inner_kernel
 def fill_fraction(bar, leg, quantity_base, market, fills):
     """Share of a leg's order that a bar fills, in [0, 1]; a refused leg fills nothing."""
     if is_rejected(bar, leg, fills):
@@ -38,7 +38,7 @@ def fill_fraction(bar, leg, quantity_base, market, fills):
     return 1.0
 
 
-@kernel
+@inner_kernel
 def is_rejected(bar, leg, fills):
     """Whether the venue refuses this leg's order in this bar."""
     if fills.reject_probability <= 0.0:
@@ -52,13 +52,13 @@ def limit_price(arrival_price, side, offset_bps):
     return arrival_price * (1.0 - side * offset_bps / 1e4)
 
 
-@kernel
+@inner_kernel
 def is_traded_through(bar, leg, price, side, market):
     """Whether the bar trades strictly through a limit; at the limit itself the queue may be in front."""
     return market.low_price[bar, leg] < price if side > 0.0 else market.high_price[bar, leg] > price
 
 
-@kernel
+@inner_kernel
 def cost_components_bps(bar, leg, quantity_base, reference_price, market, costs):
     """Status, and half spread, bucket and impact of a market order in bps."""
     coef = costs.impact_coef_bps[leg]
@@ -70,7 +70,7 @@ def cost_components_bps(bar, leg, quantity_base, reference_price, market, costs)
     return OK, costs.half_spread_bps[leg], bucket, impact
 
 
-@kernel
+@inner_kernel
 def take(bar, leg, position_change_base, arrival_price, reference_price, penalty_bps, market, costs, values):
     """A market order at a reference price; writes its prices and costs into ``values`` and returns the status."""
     if not (math.isfinite(reference_price) and math.isfinite(arrival_price)):
@@ -116,7 +116,7 @@ def book_costs(books, leg, values):
 
 @kernel
 def move_to_rollback(books, leg, values, share):
-    """Take the share of a fill's costs that has to be closed again out of its books: it is a cost of the rollback."""
+    """Take the share of a fill's costs that has to be closed again log of its books: it is a cost of the rollback."""
     books[leg, DELAY] -= share * values[5]
     books[leg, SPREAD] -= share * values[6]
     books[leg, BUCKET] -= share * values[7]

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from basis_bt.kernels._jit import kernel
-from basis_bt.kernels.margin import maintenance_usd, tier_of, wallet_surplus_usd
+from basis_bt.kernels.margin import maintenance_usd, notional_at_usd, tier_of, wallet_surplus_usd
 
 # ------------------------------------------------------------------------------------------------- one position
 
@@ -190,7 +190,9 @@ def _tier_ahead(notional_from, notional_to, path_frac, floor_usd):
 
 
 @kernel
-def path_crossing(cash_usd, position_base, weight, is_margined, price_from, price_to, floor_usd, mmr, amount_usd):
+def path_crossing(
+    cash_usd, position_base, weight, is_margined, notional_usd, price_from, price_to, floor_usd, mmr, amount_usd
+):
     """Where on a straight path of all prices a wallet's equity falls below its maintenance.
 
     Prices move together, ``P_i = price_from_i + lambda * (price_to_i - price_from_i)``. Equity less maintenance is a
@@ -199,7 +201,7 @@ def path_crossing(cash_usd, position_base, weight, is_margined, price_from, pric
 
     Parameters
     ----------
-    cash_usd, position_base, weight, is_margined : the wallet, as described in ``margin.py``
+    cash_usd, position_base, weight, is_margined, notional_usd : the wallet, as described in ``margin.py``
     price_from, price_to : by leg
     floor_usd, mmr, amount_usd : tiers ``(n_legs, n_tiers)``, padded with infinite floors
 
@@ -208,8 +210,12 @@ def path_crossing(cash_usd, position_base, weight, is_margined, price_from, pric
     0 if equity is below maintenance at the start; else the largest lambda up to which it is not; -1 if it never is,
     which is certain not to be returned when the wallet fails at ``price_to``. NaN if a price or amount is NaN.
     """
-    at_start = wallet_surplus_usd(cash_usd, position_base, weight, is_margined, price_from, floor_usd, mmr, amount_usd)
-    at_end = wallet_surplus_usd(cash_usd, position_base, weight, is_margined, price_to, floor_usd, mmr, amount_usd)
+    at_start = wallet_surplus_usd(
+        cash_usd, position_base, weight, is_margined, notional_usd, price_from, floor_usd, mmr, amount_usd
+    )
+    at_end = wallet_surplus_usd(
+        cash_usd, position_base, weight, is_margined, notional_usd, price_to, floor_usd, mmr, amount_usd
+    )
     if math.isnan(at_start) or math.isnan(at_end):
         return math.nan
     if at_start < 0.0:
@@ -224,10 +230,13 @@ def path_crossing(cash_usd, position_base, weight, is_margined, price_from, pric
                 surplus += weight[leg] * position_base[leg] * price
                 slope += weight[leg] * position_base[leg] * move
             if is_margined[leg]:
-                size = abs(position_base[leg])
-                tier, tier_end = _tier_ahead(size * price_from[leg], size * price_to[leg], path_frac, floor_usd[leg])
-                surplus -= size * price * mmr[leg, tier] - amount_usd[leg, tier]
-                slope -= size * move * mmr[leg, tier]
+                begin = notional_at_usd(position_base[leg], price_from[leg], notional_usd[leg])
+                stop = notional_at_usd(position_base[leg], price_to[leg], notional_usd[leg])
+                tier, tier_end = _tier_ahead(begin, stop, path_frac, floor_usd[leg])
+                at_price = notional_at_usd(position_base[leg], price, notional_usd[leg])
+                surplus -= at_price * mmr[leg, tier] - amount_usd[leg, tier]
+                if notional_usd[leg] < 0.0:
+                    slope -= abs(position_base[leg]) * move * mmr[leg, tier]
                 end = min(end, tier_end)
         if surplus < 0.0:
             return path_frac
@@ -255,7 +264,9 @@ def liquidation_loss(equity_usd, notional_usd, fee_frac):
 
 
 @kernel
-def stress_factors(cash_usd, position_base, weight, is_margined, price, floor_usd, mmr, amount_usd, largest_factor):
+def stress_factors(
+    cash_usd, position_base, weight, is_margined, notional_usd, price, floor_usd, mmr, amount_usd, largest_factor
+):
     """Factor on all prices at once at which each wallet of a book dies, falling and rising.
 
     Parameters
@@ -272,7 +283,7 @@ def stress_factors(cash_usd, position_base, weight, is_margined, price, floor_us
         price_to = price * last_factor
         for wallet in range(len(cash_usd)):
             path_frac = path_crossing(
-                cash_usd[wallet], position_base, weight[wallet], is_margined[wallet], price, price_to,
+                cash_usd[wallet], position_base, weight[wallet], is_margined[wallet], notional_usd, price, price_to,
                 floor_usd, mmr, amount_usd,
             )  # fmt: skip
             if path_frac >= 0.0:

@@ -6,8 +6,9 @@ tier is that of the notional at the price looked at, never at the entry. Where a
 tier does not depend on the price, and a position passes its own as a table of one row.
 
 A wallet is described by arrays over all legs of the book: ``position_base`` (signed), ``weight`` (1 for a margined leg,
-the haircut of spot that counts as collateral, 1 for spot that is owed, 0 for what does not count or is held elsewhere)
-and ``is_margined``. Its cash includes ``-q * F`` of each margined fill, so that equity is cash plus weighted value.
+the haircut of spot that counts as collateral, 1 for spot that is owed, 0 for what does not count or is held elsewhere),
+``is_margined``, and ``notional_usd``: -1 where the notional follows the price, else what it is at any price (an inverse
+contract's). Its cash includes ``-q * F`` of each margined fill, so that equity is cash plus weighted value.
 """
 
 from basis_bt.kernels._jit import kernel
@@ -42,6 +43,12 @@ def maintenance_of_leg_usd(notional_usd, leg, floor_usd, mmr, amount_usd):
 
 
 @kernel
+def notional_at_usd(position_base, price, notional_usd):
+    """Notional of one leg at a price; ``notional_usd`` where that is fixed."""
+    return notional_usd if notional_usd >= 0.0 else abs(position_base) * price
+
+
+@kernel
 def initial_margin_usd(notional_usd, leverage, floor_usd, max_leverage):
     """Margin needed to open a notional at the leverage chosen, or at the most its tier allows if that is less."""
     return notional_usd / min(leverage, max_leverage[tier_of(notional_usd, floor_usd)])
@@ -58,30 +65,20 @@ def wallet_equity_usd(cash_usd, position_base, weight, price):
 
 
 @kernel
-def wallet_maintenance_usd(position_base, is_margined, price, floor_usd, mmr, amount_usd):
+def wallet_maintenance_usd(position_base, is_margined, notional_usd, price, floor_usd, mmr, amount_usd):
     """Maintenance margin of a wallet: the sum over its margined legs, tiers ``(n_legs, n_tiers)``."""
     total_usd = 0.0
     for leg in range(len(position_base)):
         if is_margined[leg]:
-            notional_usd = abs(position_base[leg]) * price[leg]
-            total_usd += maintenance_of_leg_usd(notional_usd, leg, floor_usd, mmr, amount_usd)
+            at_price_usd = notional_at_usd(position_base[leg], price[leg], notional_usd[leg])
+            total_usd += maintenance_of_leg_usd(at_price_usd, leg, floor_usd, mmr, amount_usd)
     return total_usd
 
 
 @kernel
-def wallet_margin_ratio(cash_usd, position_base, weight, is_margined, price):
-    """Equity over the notional of the margined legs; infinite for a wallet without any."""
-    notional_usd = 0.0
-    for leg in range(len(position_base)):
-        if is_margined[leg]:
-            notional_usd += abs(position_base[leg]) * price[leg]
-    if notional_usd == 0.0:
-        return float("inf")
-    return wallet_equity_usd(cash_usd, position_base, weight, price) / notional_usd
-
-
-@kernel
-def wallet_surplus_usd(cash_usd, position_base, weight, is_margined, price, floor_usd, mmr, amount_usd):
+def wallet_surplus_usd(cash_usd, position_base, weight, is_margined, notional_usd, price, floor_usd, mmr, amount_usd):
     """Equity less maintenance: a wallet is liquidated when this is below zero."""
     equity_usd = wallet_equity_usd(cash_usd, position_base, weight, price)
-    return equity_usd - wallet_maintenance_usd(position_base, is_margined, price, floor_usd, mmr, amount_usd)
+    return equity_usd - wallet_maintenance_usd(
+        position_base, is_margined, notional_usd, price, floor_usd, mmr, amount_usd
+    )

@@ -9,11 +9,14 @@ from basis_bt.kernels._jit import kernel
 from basis_bt.kernels.books import gross_notional_usd
 from basis_bt.kernels.structs import (
     BASIS,
+    BORROW,
     BUCKET,
     DELAY,
+    DELIVERY_FEE,
     DELTA,
     FEES,
     FUNDING,
+    FX,
     IMPACT,
     LIQUIDATION,
     N_BOOKS,
@@ -21,6 +24,7 @@ from basis_bt.kernels.structs import (
     ROLLBACK_PRICE,
     SPREAD,
     TRANSFER,
+    YIELD,
 )
 
 HOURS_PER_YEAR = 8760.0
@@ -51,14 +55,20 @@ class Metrics(NamedTuple):
     rollback_usd: float
     transfer_usd: float
     liquidation_usd: float
+    borrow_usd: float
+    delivery_fee_usd: float
+    yield_usd: float
+    fx_usd: float
     pnl_usd: float
     end_equity_usd: float
     n_refused: int
     n_rollbacks: int
     n_unfilled: int
     n_liquidations: int
+    n_rolls: int
     naked_hours: float
     min_margin_ratio: float
+    min_health: float
     apr_on_capital: float
     apr_on_notional: float
 
@@ -144,15 +154,16 @@ def trial_metrics(rows, totals, close_price, capital_usd, bar_hours):
             notional += gross
     closed, won, held_bars = 0, 0, 0
     for k in range(totals.n_trades):
-        if rows.trade_bars[k, 1] >= 0:
+        if rows.log.trade_bars[k, 1] >= 0:
             closed += 1
-            won += rows.trade_values[k, 1] > 0.0
-            held_bars += rows.trade_bars[k, 1] - rows.trade_bars[k, 0]
+            won += rows.log.trade_values[k, 1] > 0.0
+            held_bars += rows.log.trade_bars[k, 1] - rows.log.trade_bars[k, 0]
     sums = np.zeros(N_BOOKS)
     for leg in range(n_legs):
         for book in range(N_BOOKS):
             sums[book] += rows.books[n_bars - 1, leg, book]
     mean_notional = notional / held if held > 0 else 0.0
+    least_health = totals.min_health if totals.min_health < math.inf else math.nan
     least_ratio = totals.min_margin_ratio if totals.min_margin_ratio < math.inf else math.nan
     held_years = held * bar_hours / HOURS_PER_YEAR
     return Metrics(
@@ -177,14 +188,20 @@ def trial_metrics(rows, totals, close_price, capital_usd, bar_hours):
         sums[ROLLBACK_EXECUTION] + sums[ROLLBACK_PRICE],
         sums[TRANSFER],
         sums[LIQUIDATION],
+        sums[BORROW],
+        sums[DELIVERY_FEE],
+        sums[YIELD],
+        sums[FX],
         pnl,
         end,
         totals.n_refused,
         totals.n_rollbacks,
         totals.n_unfilled,
         totals.n_liquidations,
+        totals.n_rolls,
         totals.n_naked_bars * bar_hours,
         least_ratio,
+        least_health,
         pnl / capital_usd / years,
         ratio_or_null(pnl, mean_notional * held_years),
     )

@@ -8,7 +8,7 @@ HOLD = -1
 
 @kernel
 def entry_direction(signal, rule):
-    """+1 or -1 to enter as written or reversed, 0 to stay out."""
+    """+1 or -1 to enter as written or reversed, 0 to stay log."""
     if signal >= rule.entry:
         return 1
     if rule.reverse and signal <= -rule.entry:

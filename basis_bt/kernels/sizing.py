@@ -21,7 +21,10 @@ def floor_to_lot(quantity, lot):
 
 @kernel
 def capital_per_combo_usd(ratio, price, margin_weight):
-    """Capital that one unit of combo ties up: the sum of |ratio| * price, margined legs divided by the leverage."""
+    """Capital that one unit of combo ties up: the sum of |ratio| * price * weight.
+
+    The weight is 1 for what is paid in full, one over the leverage for a margined leg, -1 for a loan.
+    """
     total = 0.0
     for leg in range(len(ratio)):
         total += abs(ratio[leg]) * price[leg] * margin_weight[leg]
@@ -36,10 +39,11 @@ def is_capital(equity_usd, size):
 
 @kernel
 def combo_quantity(equity_usd, ratio, price, margin_weight, size):
-    """Units of combo for an entry, floored to the lot; 0 without capital."""
-    if equity_usd <= 0.0:
+    """Units of combo for an entry, floored to the lot; 0 without capital, or where loans pay for all of it."""
+    capital_usd = capital_per_combo_usd(ratio, price, margin_weight)
+    if equity_usd <= 0.0 or capital_usd <= 0.0:
         return 0.0
-    return floor_to_lot(size.allocation * equity_usd / capital_per_combo_usd(ratio, price, margin_weight), size.lot)
+    return floor_to_lot(size.allocation * equity_usd / capital_usd, size.lot)
 
 
 @kernel

@@ -14,36 +14,65 @@ import math
 
 import numpy as np
 
-from basis_bt.kernels._jit import kernel
+from basis_bt.kernels._jit import inner_kernel, kernel
 from basis_bt.kernels.books import book_price_move, equity_usd
+from basis_bt.kernels.contracts import (
+    accrue_borrow,
+    accrue_cash,
+    accrue_fx,
+    accrue_growth,
+    refresh_margin,
+    revalue_face,
+)
+from basis_bt.kernels.deleverage import deleverage
+from basis_bt.kernels.delivery import deliver, roll
+from basis_bt.kernels.fees import set_fees, with_own_fees
 from basis_bt.kernels.fills import cost_components_bps, gross_base, net_share
 from basis_bt.kernels.funding import funding_usd
+from basis_bt.kernels.loans import check_loans
 from basis_bt.kernels.margin_call import check_margins, margin_state
+from basis_bt.kernels.open_account import new_account, new_order
 from basis_bt.kernels.orders import is_hedged, send, work_order, write_event
 from basis_bt.kernels.rule import HOLD, entry_direction, exit_reason
 from basis_bt.kernels.sizing import combo_quantity, is_capital, meets_minimums
 from basis_bt.kernels.status import MARK_MISSING, OK
 from basis_bt.kernels.structs import (
     ACTION,
+    ARRIVAL,
+    ATTEMPT_BASIS,
+    ATTEMPT_DELTA,
+    BEFORE,
     CASH,
     CASH_BEFORE_ENTRY,
+    CHANGE,
     CLOSE_FROM,
-    COUNTS,
+    DROPPED_BAR,
     ENTRY,
     ENTRY_BAR,
+    EXCESS,
+    EXCESS_PRICE,
     EXIT,
     EXIT_BAR,
+    EXPIRED,
+    FACE,
+    FILL_BAR,
+    FILLED,
+    FROM_PRICE,
     FUNDED,
     FUNDING,
+    GAS,
+    HEDGE_RATIO,
+    HELD,
     HELD_DIRECTION,
     IN_FLIGHT,
     IS_SPLIT,
-    LAST_ARRIVAL,
+    LEG_CASH,
     MARGIN,
     MAX_BASIS,
     MAX_COST,
     MAX_SPREAD,
     MAX_VOLUME_SHARE,
+    MIN_HEALTH,
     MIN_MARGIN_RATIO,
     MIN_NOTIONAL,
     N_BOOKS,
@@ -53,29 +82,33 @@ from basis_bt.kernels.structs import (
     N_NAKED_BARS,
     N_REFUSED,
     N_ROLLBACKS,
+    N_ROLLS,
     N_TRADES,
     N_UNFILLED,
-    ORDER_STATE,
+    NOTIONAL,
+    POSITION,
     QUEUED,
+    RATE,
+    REASON,
     REFUSED,
     RESIZE,
     ROLLBACK_PRICE,
-    SENDING_DAY,
     SIGNAL,
     SIZE,
     START_BAR,
-    SUMS,
     TURNOVER,
-    Account,
-    Order,
+    WANT,
     Totals,
 )
 from basis_bt.kernels.wallets import is_settled, pay, plan_transfers, receive, send_queued, split
 
 
-@kernel
-def refusal(bar, quantity, ratio, arrival_price, market, rule, size, costs, fills):
-    """Why an entry may not be sent, or -1: the rule, the size, then the pre-flight of its costs."""
+@inner_kernel
+def refusal(bar, quantity, ratio, arrival_price, market, rule, size, costs, fills, contracts):
+    """Why an entry may not be sent, or -1: an expired leg, the rule, the size, then the pre-flight of its costs."""
+    for leg in range(len(ratio)):
+        if 0 <= contracts.delivery_bar[leg] <= bar:
+            return EXPIRED
     if not math.isnan(rule.max_basis_bps) and not abs(market.basis_bps[bar]) <= rule.max_basis_bps:
         return MAX_BASIS
     if not quantity > 0.0:
@@ -87,7 +120,7 @@ def refusal(bar, quantity, ratio, arrival_price, market, rule, size, costs, fill
     return -1
 
 
-@kernel
+@inner_kernel
 def preflight(bar, quantity, ratio, arrival_price, market, costs, fills):
     """Whether an entry's estimated cost, its share of the last volume, or a quoted spread is over its limit."""
     cost_usd, notional_usd, share, spread_bps = 0.0, 0.0, 0.0, 0.0
@@ -107,15 +140,18 @@ def preflight(bar, quantity, ratio, arrival_price, market, costs, fills):
     return MAX_SPREAD if spread_bps > fills.max_spread_bps else -1
 
 
-@kernel
+@inner_kernel
 def accrue(bar, account, market, out):
     """Pay the settlements of a bar on what is held; returns a status."""
     for k in range(market.first_settlement[bar], market.first_settlement[bar + 1]):
         leg = market.settlement_leg[k]
-        held = account.held_base[leg]
+        held = account.legs[HELD, leg]
         out.settlement_position[k] = held
         if held != 0.0:
-            paid = funding_usd(held, market.mark_price[k], market.funding_rate[k])
+            if account.is_inverse[leg]:
+                paid = -account.legs[FACE, leg] * market.funding_rate[k]
+            else:
+                paid = funding_usd(held, market.mark_price[k], market.funding_rate[k])
             if not math.isfinite(paid):
                 return MARK_MISSING
             pay(account, leg, paid)
@@ -123,35 +159,36 @@ def accrue(bar, account, market, out):
     return OK
 
 
-@kernel
-def decide_entry(bar, wanted, order, account, market, combo, rule, size, costs, fills, wallets, out):
+@inner_kernel
+def decide_entry(bar, wanted, order, account, market, combo, rule, size, costs, fills, wallets, contracts, log):
     """Send the entry the rule wants, if nothing speaks against it; returns the equity it was sized on, or NaN."""
-    ratio, arrival = combo.ratio, order.arrival_price
+    ratio, arrival = combo.ratio, order.legs[ARRIVAL]
     for leg in range(len(ratio)):
+        account.legs[HEDGE_RATIO, leg] = ratio[leg]
         arrival[leg] = market.open_price[bar, leg]
-    own = equity_usd(account.sums[CASH], account.position_base, arrival)
+    own = equity_usd(account.sums[CASH], account.legs[POSITION], arrival)
     equity = own if size.compounding else size.capital_usd
     quantity = combo_quantity(equity, ratio, arrival, combo.margin_weight, size) if is_capital(own, size) else 0.0
-    reason = refusal(bar, quantity, ratio, arrival, market, rule, size, costs, fills)
+    reason = refusal(bar, quantity, ratio, arrival, market, rule, size, costs, fills, contracts)
     if reason >= 0:
         account.counts[N_REFUSED] += 1
-        write_event(out, account, bar, REFUSED, reason, wanted, quantity)
+        write_event(log, account, bar, REFUSED, reason, wanted, quantity)
         return math.nan
     share = net_share(wanted, ratio, costs.base_fee_frac)
     for leg in range(len(ratio)):
-        order.want_base[leg] = wanted * ratio[leg] * (quantity * share)
+        order.legs[WANT, leg] = wanted * ratio[leg] * (quantity * share)
     account.sums[CASH_BEFORE_ENTRY] = account.sums[CASH]
     ready_bar = bar + fills.latency_bars.min()
-    send(order, account, bar, ready_bar, ENTRY, SIGNAL, wanted, quantity * share, out)
+    send(order, account, bar, ready_bar, ENTRY, SIGNAL, wanted, quantity * share, log)
     if wallets.is_split:
         fund(bar, order, account, combo, wallets, arrival)
     return equity
 
 
-@kernel
+@inner_kernel
 def fund(bar, order, account, combo, wallets, price):
     """Bring the wallets to their targets for an entry, which waits for the cash; the first time it is there."""
-    equity = equity_usd(account.sums[CASH], account.held_base, price)
+    equity = equity_usd(account.sums[CASH], account.legs[HELD], price)
     if not account.counts[IS_SPLIT]:
         split(account, combo, price, equity)
         return
@@ -160,17 +197,17 @@ def fund(bar, order, account, combo, wallets, price):
     order.state[FUNDED] = 0
 
 
-@kernel
-def decide_resize(bar, order, account, market, combo, size, fills, wallets, out):
+@inner_kernel
+def decide_resize(bar, order, account, market, combo, size, fills, wallets, log):
     """A wallet's margin runs low: make the combo as small as its equity bears, and move cash where it is short."""
-    price, held = market.open_price[bar], account.held_base
+    price, held = market.open_price[bar], account.legs[HELD]
     equity = equity_usd(account.sums[CASH], held, price)
     target = combo_quantity(equity, combo.ratio, price, combo.margin_weight, size) if is_capital(equity, size) else 0.0
     units = 0.0
     for leg in range(len(held)):
-        units = max(units, abs(held[leg] / combo.ratio[leg]))
+        units = max(units, abs(held[leg] / account.legs[HEDGE_RATIO, leg]))
     if not target > 0.0:
-        decide_exit(bar, MARGIN, order, account, market, fills, out)
+        decide_exit(bar, MARGIN, order, account, market, fills, log)
         return
     if target >= units:
         plan_transfers(account, combo, wallets, price, equity)
@@ -178,20 +215,22 @@ def decide_resize(bar, order, account, market, combo, size, fills, wallets, out)
         return
     direction = account.counts[HELD_DIRECTION]
     for leg in range(len(held)):
-        order.arrival_price[leg] = price[leg]
-        order.want_base[leg] = -direction * combo.ratio[leg] * (units - target) if held[leg] != 0.0 else 0.0
-    send(order, account, bar, bar + fills.latency_bars.min(), RESIZE, MARGIN, direction, units - target, out)
+        order.legs[ARRIVAL, leg] = price[leg]
+        order.legs[WANT, leg] = (
+            -direction * account.legs[HEDGE_RATIO, leg] * (units - target) if held[leg] != 0.0 else 0.0
+        )
+    send(order, account, bar, bar + fills.latency_bars.min(), RESIZE, MARGIN, direction, units - target, log)
 
 
-@kernel
-def decide_exit(bar, reason, order, account, market, fills, out):
+@inner_kernel
+def decide_exit(bar, reason, order, account, market, fills, log):
     """Send the exit the rule wants: all that is held."""
-    for leg in range(len(order.want_base)):
-        order.arrival_price[leg] = market.open_price[bar, leg]
-        order.want_base[leg] = -account.position_base[leg]
-    quantity = out.trade_values[account.counts[N_TRADES] - 1, 0]
+    for leg in range(len(order.legs[WANT])):
+        order.legs[ARRIVAL, leg] = market.open_price[bar, leg]
+        order.legs[WANT, leg] = -account.legs[POSITION, leg]
+    quantity = log.trade_values[account.counts[N_TRADES] - 1, 0]
     ready_bar = bar + fills.latency_bars.min()
-    send(order, account, bar, ready_bar, EXIT, reason, account.counts[HELD_DIRECTION], quantity, out)
+    send(order, account, bar, ready_bar, EXIT, reason, account.counts[HELD_DIRECTION], quantity, log)
 
 
 @kernel
@@ -203,25 +242,27 @@ def book_held(books, position_base, before, close, reference):
             book_price_move(books, leg, held, before[leg], close[leg], before[reference], close[reference])
 
 
-@kernel
+@inner_kernel
 def book_order(bar, order, account, close_price, reference):
     """Price PnL of a bar on what an order filled, on the parts of an attempt, and on what is to be closed again."""
-    close, books, arrival = close_price[bar], account.books, order.arrival_price
+    close, books, start_price = close_price[bar], account.books, account.legs[FROM_PRICE]
     before = close_price[max(bar - 1, 0)]
     is_open_attempt = order.state[ACTION] >= 0 and order.state[START_BAR] >= 0 and order.state[CLOSE_FROM] < 0
     for leg in range(len(close)):
-        change = account.change_base[leg]
+        change = account.legs[CHANGE, leg]
         if change != 0.0:
-            book_price_move(books, leg, change, arrival[leg], close[leg], arrival[reference], close[reference])
-        if is_open_attempt and order.filled_base[leg] != 0.0:
-            start = arrival if order.fill_bar[leg] == bar else before
+            book_price_move(books, leg, change, start_price[leg], close[leg], start_price[reference], close[reference])
+        if is_open_attempt and order.legs[FILLED, leg] != 0.0:
+            start = start_price if order.marks[FILL_BAR, leg] == bar else before
             reference_move = close[reference] - start[reference]
-            order.delta_usd[leg] += order.filled_base[leg] * reference_move
-            order.basis_usd[leg] += order.filled_base[leg] * ((close[leg] - start[leg]) - reference_move)
-        excess = order.excess_base[leg]
+            order.legs[ATTEMPT_DELTA, leg] += order.legs[FILLED, leg] * reference_move
+            order.legs[ATTEMPT_BASIS, leg] += order.legs[FILLED, leg] * ((close[leg] - start[leg]) - reference_move)
+        excess = order.legs[EXCESS, leg]
         if excess != 0.0:
-            books[leg, ROLLBACK_PRICE] -= excess * (close[leg] - order.excess_price[leg])
-            order.excess_price[leg] = close[leg]
+            books[leg, ROLLBACK_PRICE] -= excess * (close[leg] - order.legs[EXCESS_PRICE, leg])
+            order.legs[EXCESS_PRICE, leg] = close[leg]
+            if account.counts[DROPPED_BAR] == bar:
+                order.legs[EXCESS, leg] = 0.0
 
 
 @kernel
@@ -233,7 +274,34 @@ def is_stale(position, missing):
     return False
 
 
-@kernel
+@inner_kernel
+def has_accruals(contracts):
+    """Whether anything beside settlements accrues."""
+    return len(contracts.growth) > 0 or contracts.borrow_period_hours.max() > 0.0 or contracts.cash_yield_frac != 0.0
+
+
+@inner_kernel
+def accrue_before(bar, order, account, contracts):
+    """Contract dollars change their worth before anything is paid."""
+    for leg in range(len(account.legs[RATE])):
+        if account.is_inverse[leg]:
+            if bar > 0:
+                revalue_face(leg, contracts.rate_close[bar - 1, leg], contracts.rate_before[bar, leg], order, account)
+            account.legs[RATE, leg] = contracts.rate_open[bar, leg]
+
+
+@inner_kernel
+def accrue_after(bar, order, account, market, wallets, contracts):
+    """Interest and income after the settlements: borrowed spot, idle cash, growth in kind."""
+    if contracts.borrow_period_hours.max() > 0.0:
+        accrue_borrow(bar, account, market, contracts)
+    if contracts.cash_yield_frac != 0.0:
+        accrue_cash(bar, account, market, wallets, contracts)
+    if len(contracts.growth) > 0:
+        accrue_growth(bar, order, account, market, contracts)
+
+
+@inner_kernel
 def totals_of(status, bar, account):
     """How the trial ended, from its counts and sums."""
     counts = account.counts
@@ -248,56 +316,68 @@ def totals_of(status, bar, account):
         counts[N_UNFILLED],
         counts[N_NAKED_BARS],
         counts[N_LIQUIDATIONS],
+        counts[N_ROLLS],
         account.sums[MIN_MARGIN_RATIO],
+        account.sums[MIN_HEALTH],
         account.sums[TURNOVER],
     )
 
 
 @kernel
-def run_trial(market, combo, rule, size, costs, fills, wallets, out):
+def run_trial(market, combo, rule, size, cost_rules, fees, fills, wallets, contracts, out):
     """Run the bars and record them; shapes and meanings in ``structs.py``, the order of events above."""
     n_bars, n_legs = market.close_price.shape
-    n_wallets = len(wallets.weight)
-    n_arrivals = n_bars if wallets.is_split else 1
-    arriving = np.zeros((n_arrivals, n_wallets))
-    account = Account(
-        np.zeros(n_legs), np.zeros(n_legs), np.zeros(n_legs), np.zeros(n_legs), np.zeros(n_legs),
-        np.zeros((n_legs, N_BOOKS)), np.zeros(len(COUNTS), dtype=np.int64), np.zeros(len(SUMS)), wallets.wallet_of,
-        np.zeros(n_wallets), np.zeros((n_wallets, n_wallets)), arriving,
-    )  # fmt: skip
-    order = Order(
-        np.zeros(n_legs), np.zeros(n_legs), np.zeros(n_legs), np.zeros(n_legs), np.zeros(n_legs), np.zeros(n_legs),
-        np.zeros(n_legs), np.zeros(n_legs), np.zeros(n_legs, dtype=np.int64), np.zeros(n_legs, dtype=np.int64),
-        np.zeros(n_legs, dtype=np.int64), np.zeros(len(ORDER_STATE), dtype=np.int64),
-    )  # fmt: skip
-    order.state[ACTION] = -1
-    order.state[CLOSE_FROM] = -1
-    counts, position, held = account.counts, account.position_base, account.held_base
-    counts[ENTRY_BAR], counts[EXIT_BAR] = -1, -1
-    counts[SENDING_DAY], counts[LAST_ARRIVAL] = -1, -1
-    account.sums[CASH], account.sums[MIN_MARGIN_RATIO] = size.capital_usd, math.inf
-    if not wallets.is_split:
-        account.wallet_cash_usd[0] = size.capital_usd
+    costs = with_own_fees(cost_rules)
+    account, order = new_account(n_bars, n_legs, size, combo.ratio, wallets, contracts), new_order(n_legs)
+    log = out.log
+    counts, position, held = account.counts, account.legs[POSITION], account.legs[HELD]
     entry_equity, equity = size.capital_usd, size.capital_usd
 
-    state, before, books = order.state, account.before_base, account.books
+    state, before, books = order.state, account.legs[BEFORE], account.books
     close_price, signal, first_settlement = market.close_price, market.signal, market.first_settlement
     # bare arrays: handing a struct to a function for every bar would count the references of all its arrays
     margin_open, margin_high, margin_low = market.margin_open, market.margin_high, market.margin_low
-    cash, weight, is_margined = account.wallet_cash_usd, wallets.weight, wallets.is_margined
-    floor_usd, mmr, amount_usd, open_price = wallets.floor_usd, wallets.mmr, wallets.amount_usd, market.open_price
+    cash, weight, is_margined = account.wallet_cash_usd, account.weight, wallets.is_margined
+    notional, margin_row, open_price = account.legs[NOTIONAL], wallets.margin_row, market.open_price
+    floor_usd, mmr, amount_usd = wallets.floor_usd[0], wallets.mmr[0], wallets.amount_usd[0]
+    has_fx = len(contracts.wallet_rate) > 0
+    has_inverse, has_income = contracts.is_inverse.any(), has_accruals(contracts)
+    has_delivery, has_rolls = contracts.delivery_bar.max() >= 0, len(contracts.is_roll) > 0
+    has_adl, has_loans, has_gas = len(contracts.adl_share) > 0, contracts.loan_of.max() >= 0, len(contracts.gas_usd) > 0
+    cum_usd = np.zeros((int(wallets.day[-1] - wallets.day[0]) + 1 if fees.is_by_volume else 0, n_legs))
+    has_fee_rows = fees.is_by_volume or len(fees.fee_bps) > 1
+    row = -1
 
     for bar in range(n_bars):
-        # 1. arrivals
+        if has_fee_rows or bar == 0:
+            set_fees(bar, fees, wallets.day, cum_usd, account, costs)
+        if margin_row[bar] != row:
+            row = margin_row[bar]
+            floor_usd, mmr, amount_usd = wallets.floor_usd[row], wallets.mmr[row], wallets.amount_usd[row]
+        if has_gas:
+            for leg in range(n_legs):
+                account.legs[GAS, leg] = contracts.gas_usd[bar, leg]
+
+        # 1. arrivals, after what cash itself has gained in dollars
+        if has_fx and bar > 0:
+            accrue_fx(bar, account, wallets, contracts)
         if wallets.is_split and (account.sums[IN_FLIGHT] != 0.0 or account.sums[QUEUED] > 0.0):
             receive(bar, account)
             send_queued(bar, account, wallets)
+        if has_delivery and (contracts.delivery_bar == bar).any():
+            deliver(bar, order, account, market, combo, fills, contracts, log)
 
         # 2. accruals
+        if has_inverse:
+            accrue_before(bar, order, account, contracts)
         if first_settlement[bar + 1] > first_settlement[bar]:
             status = accrue(bar, account, market, out)
             if status != OK:
                 return totals_of(status, bar, account)
+        if has_income and bar > 0:
+            accrue_after(bar, order, account, market, wallets, contracts)
+        if has_inverse or has_income or has_delivery:
+            refresh_margin(account, wallets)
 
         # 3. decision
         direction = counts[HELD_DIRECTION]
@@ -305,49 +385,77 @@ def run_trial(market, combo, rule, size, costs, fills, wallets, out):
             wanted = entry_direction(signal[bar], rule)
             if wanted != 0 and (counts[EXIT_BAR] < 0 or bar - counts[EXIT_BAR] >= rule.cooldown_bars):
                 sized_on = decide_entry(
-                    bar, wanted, order, account, market, combo, rule, size, costs, fills, wallets, out
-                )
+                    bar, wanted, order, account, market, combo, rule, size, costs, fills,
+                    wallets, contracts, log,
+                )  # fmt: skip
                 if sized_on > 0.0:
                     entry_equity = sized_on
         elif state[ACTION] < 0:
             reason = exit_reason(signal[bar], direction, bar - counts[ENTRY_BAR], equity, entry_equity, rule)
             if reason != HOLD:
-                decide_exit(bar, reason, order, account, market, fills, out)
+                decide_exit(bar, reason, order, account, market, fills, log)
             elif wallets.rebalance_below > 0.0:
                 least_ratio, _ = margin_state(
-                    bar, cash, held, open_price, open_price, open_price, weight, is_margined, floor_usd, mmr, amount_usd
-                )
+                    bar, cash, held, open_price, open_price, open_price, weight, is_margined, notional, floor_usd, mmr,
+                    amount_usd,
+                )  # fmt: skip
                 if least_ratio < wallets.rebalance_below and is_settled(bar, account):
-                    decide_resize(bar, order, account, market, combo, size, fills, wallets, out)
+                    decide_resize(bar, order, account, market, combo, size, fills, wallets, log)
 
         # 4. fill
         for leg in range(n_legs):
-            before[leg], account.change_base[leg] = position[leg], 0.0
+            before[leg], account.legs[CHANGE, leg] = position[leg], 0.0
+            if counts[DROPPED_BAR] == bar:
+                before[leg] -= order.legs[EXCESS, leg]
+        is_rolled = has_rolls and contracts.is_roll[bar].any()
+        if is_rolled:
+            for leg in range(n_legs):
+                if contracts.is_roll[bar, leg]:
+                    status = roll(bar, leg, order, account, market, costs, contracts, log)
+                    if status != OK:
+                        return totals_of(status, bar, account)
         action = state[ACTION]
         is_worked = action >= 0
         if is_worked:
-            status = work_order(bar, order, account, market, combo, costs, fills, out)
+            for leg in range(n_legs):
+                account.legs[FROM_PRICE, leg] = order.legs[ARRIVAL, leg]
+            status = work_order(bar, order, account, market, costs, fills, log)
             if status != OK:
                 return totals_of(status, bar, account)
             for leg in range(n_legs):
-                held[leg] = position[leg] + order.excess_base[leg]
-            if action == RESIZE and state[ACTION] < 0:
+                held[leg] = position[leg]
+                if counts[DROPPED_BAR] != bar:
+                    held[leg] += order.legs[EXCESS, leg]
+            if action == RESIZE and state[ACTION] < 0 and state[REASON] == MARGIN:
                 price = market.open_price[bar]
                 plan_transfers(account, combo, wallets, price, equity_usd(account.sums[CASH], held, price))
                 send_queued(bar, account, wallets)
+        if is_worked or is_rolled:
+            refresh_margin(account, wallets)
 
         # 5. intrabar risk
+        if has_adl and contracts.adl_share[bar].any():
+            deleverage(bar, order, account, market, combo, contracts, log)
+            refresh_margin(account, wallets)
         if wallets.is_tested and (is_worked or counts[HELD_DIRECTION] != 0):
             least_ratio, is_safe = margin_state(
-                bar, cash, held, margin_open, margin_high, margin_low, weight, is_margined, floor_usd, mmr, amount_usd
-            )
+                bar, cash, held, margin_open, margin_high, margin_low, weight, is_margined, notional, floor_usd, mmr,
+                amount_usd,
+            )  # fmt: skip
             account.sums[MIN_MARGIN_RATIO] = min(account.sums[MIN_MARGIN_RATIO], least_ratio)
             if not is_safe:
-                check_margins(bar, order, account, market, combo, wallets, out)
-        if not is_hedged(held, combo.ratio):
+                check_margins(bar, order, account, market, combo, wallets, log)
+                refresh_margin(account, wallets)
+            if has_loans:
+                check_loans(bar, order, account, market, combo, contracts, log)
+        if not is_hedged(held, account.legs[HEDGE_RATIO]):
             counts[N_NAKED_BARS] += 1
 
         # 6. mark
+        if has_inverse:
+            for leg in range(n_legs):
+                if account.is_inverse[leg]:
+                    revalue_face(leg, contracts.rate_open[bar, leg], contracts.rate_close[bar, leg], order, account)
         if bar > 0:
             book_held(books, before, close_price[bar - 1], close_price[bar], combo.reference_leg)
         if is_worked:
@@ -355,11 +463,14 @@ def run_trial(market, combo, rule, size, costs, fills, wallets, out):
         equity = equity_usd(account.sums[CASH], held, close_price[bar])
         out.equity_usd[bar] = equity
         out.cash_usd[bar] = account.sums[CASH]
-        out.position_base[bar] = held
-        out.leg_cash_usd[bar] = account.leg_cash_usd
-        out.wallet_cash_usd[bar] = account.wallet_cash_usd
+        for leg in range(n_legs):
+            out.position_base[bar, leg] = held[leg]
+            out.leg_cash_usd[bar, leg] = account.legs[LEG_CASH, leg]
+            for book in range(N_BOOKS):
+                out.books[bar, leg, book] = books[leg, book]
+        for wallet in range(len(cash)):
+            out.wallet_cash_usd[bar, wallet] = cash[wallet]
         out.in_flight_usd[bar] = account.sums[IN_FLIGHT]
         out.stale[bar] = is_stale(held, market.missing[bar])
         out.direction[bar] = counts[HELD_DIRECTION]
-        out.books[bar] = books
     return totals_of(OK, -1, account)

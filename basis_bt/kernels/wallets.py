@@ -5,15 +5,26 @@ Total cash is unchanged by a movement but for its fee; what is under way belongs
 
 import numpy as np
 
-from basis_bt.kernels._jit import kernel
-from basis_bt.kernels.structs import CASH, IN_FLIGHT, IS_SPLIT, LAST_ARRIVAL, QUEUED, SENDING_DAY, SENT_TODAY, TRANSFER
+from basis_bt.kernels._jit import inner_kernel, kernel
+from basis_bt.kernels.structs import (
+    CASH,
+    HELD,
+    IN_FLIGHT,
+    IS_SPLIT,
+    LAST_ARRIVAL,
+    LEG_CASH,
+    QUEUED,
+    SENDING_DAY,
+    SENT_TODAY,
+    TRANSFER,
+)
 
 
-@kernel
+@inner_kernel
 def pay(account, leg, amount_usd):
     """Cash that a leg receives (or pays, below zero) in its wallet."""
     account.sums[CASH] += amount_usd
-    account.leg_cash_usd[leg] += amount_usd
+    account.legs[LEG_CASH, leg] += amount_usd
     account.wallet_cash_usd[account.wallet_of[leg]] += amount_usd
 
 
@@ -29,17 +40,17 @@ def wallet_target_usd(wallet, equity_usd, ratio, price, margin_weight, wallet_of
     return equity_usd * own / total
 
 
-@kernel
+@inner_kernel
 def worth_usd(wallet, account, price):
     """What a wallet is worth: its cash and all its legs."""
     worth = account.wallet_cash_usd[wallet]
     for leg in range(len(price)):
         if account.wallet_of[leg] == wallet:
-            worth += account.held_base[leg] * price[leg]
+            worth += account.legs[HELD, leg] * price[leg]
     return worth
 
 
-@kernel
+@inner_kernel
 def split(account, combo, price, equity_usd):
     """Set the cash of every wallet to its target: at the first entry, free and at once."""
     for wallet in range(len(account.wallet_cash_usd)):
@@ -49,7 +60,7 @@ def split(account, combo, price, equity_usd):
     account.counts[IS_SPLIT] = 1
 
 
-@kernel
+@inner_kernel
 def plan_transfers(account, combo, wallets, price, equity_usd):
     """Queue what wallets above their target owe to those below, in wallet order."""
     n_wallets = len(account.wallet_cash_usd)
@@ -73,7 +84,7 @@ def plan_transfers(account, combo, wallets, price, equity_usd):
                 account.sums[QUEUED] += amount
 
 
-@kernel
+@inner_kernel
 def send_queued(bar, account, wallets):
     """Send what is queued, as far as halts and the daily cap let it; a rest that is not above the fee is dropped."""
     if wallets.is_halted[bar]:
@@ -93,7 +104,7 @@ def send_queued(bar, account, wallets):
             account.wallet_cash_usd[giver] -= amount
             leg = first_leg(taker, account.wallet_of)
             sums[CASH] -= fee
-            account.leg_cash_usd[leg] -= fee
+            account.legs[LEG_CASH, leg] -= fee
             account.books[leg, TRANSFER] += fee
             arrival = bar + wallets.transfer_bars
             if arrival == bar:
@@ -106,7 +117,7 @@ def send_queued(bar, account, wallets):
     sums[QUEUED] = account.queue_usd.sum()
 
 
-@kernel
+@inner_kernel
 def receive(bar, account):
     """Credit what arrives in a bar."""
     for wallet in range(len(account.wallet_cash_usd)):
@@ -117,7 +128,7 @@ def receive(bar, account):
         account.sums[IN_FLIGHT] = 0.0
 
 
-@kernel
+@inner_kernel
 def is_settled(bar, account):
     """Whether nothing is left to be sent or under way."""
     return account.sums[QUEUED] == 0.0 and bar >= account.counts[LAST_ARRIVAL]

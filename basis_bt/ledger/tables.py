@@ -88,7 +88,7 @@ def wallets_table(panel: Panel, rows: Recorded) -> pl.DataFrame:
 
 def fills_table(panel: Panel, rows: Recorded, totals: Totals) -> pl.DataFrame:
     """One row a leg filled: quantity, prices, and each component of its cost."""
-    index, values = rows.fill_index[: totals.n_fills], rows.fill_values[: totals.n_fills]
+    index, values = rows.log.fill_index[: totals.n_fills], rows.log.fill_values[: totals.n_fills]
     bar, leg, trade, action, reason, decision, side = (index[:, k] for k in range(7))
     columns = dict(zip(FILL_COLUMNS, values.T.copy(), strict=True))
     cost_columns = ("delay_usd", "spread_usd", "bucket_usd", "impact_usd", "fee_usd")
@@ -147,7 +147,7 @@ def funding_table(panel: Panel, market: Market, order: np.ndarray, rows: Recorde
 
 def events_table(panel: Panel, rows: Recorded, totals: Totals) -> pl.DataFrame:
     """One row an event: orders decided, refused, or waiting for a tradable bar."""
-    index = rows.event_index[: totals.n_events]
+    index = rows.log.event_index[: totals.n_events]
     return _with_trial(
         pl.DataFrame(
             {
@@ -155,7 +155,7 @@ def events_table(panel: Panel, rows: Recorded, totals: Totals) -> pl.DataFrame:
                 "event": _words(index[:, 1], EVENTS),
                 "reason": _words(index[:, 2], REASONS),
                 "direction": index[:, 3].astype(np.int8),
-                "quantity_base": rows.event_quantity[: totals.n_events],
+                "quantity_base": rows.log.event_quantity[: totals.n_events],
             }
         )
     )
@@ -164,7 +164,7 @@ def events_table(panel: Panel, rows: Recorded, totals: Totals) -> pl.DataFrame:
 def trades_table(panel: Panel, rows: Recorded, totals: Totals) -> pl.DataFrame:
     """One row a round trip, with where its result came from; an open trade is measured at the last close."""
     n = totals.n_trades
-    entry, exit_, direction, reason = (rows.trade_bars[:n, k] for k in range(4))
+    entry, exit_, direction, reason = (rows.log.trade_bars[:n, k] for k in range(4))
     open_trade = exit_ < 0
     last = np.where(open_trade, panel.n_bars - 1, exit_)
     parts = rows.books.sum(axis=1)
@@ -181,7 +181,7 @@ def trades_table(panel: Panel, rows: Recorded, totals: Totals) -> pl.DataFrame:
                 "entry_ts": _instants(panel.ts_us[entry]),
                 "exit_ts": exit_ts,
                 "hold_hours": (last - entry) * panel.bar_hours,
-                "quantity_base": rows.trade_values[:n, 0],
+                "quantity_base": rows.log.trade_values[:n, 0],
                 "pnl_usd": result - costs,
                 "funding_usd": gained[:, FUNDING],
                 "basis_usd": gained[:, BASIS],

@@ -21,7 +21,17 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from basis_bt.reports.summary import SOURCES, capital_usd, leg_text, legs_of, metrics_of, number, percent, span_text
+from basis_bt.reports.summary import (
+    INCIDENTS,
+    SOURCES,
+    capital_usd,
+    leg_text,
+    legs_of,
+    metrics_of,
+    number,
+    percent,
+    span_text,
+)
 
 MAX_POINTS = 4000
 HOURS_A_YEAR = 8760.0
@@ -30,7 +40,8 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
 )  # fmt: skip
 SOURCE_COLOURS = {
     "funding": GREEN, "basis": BLUE, "delta": SKY, "fees": VERMILLION, "slippage": ORANGE, "rollback": PURPLE,
-    "transfer": YELLOW, "liquidation": BLACK,
+    "transfer": YELLOW, "liquidation": BLACK, "borrow": "#8c564b", "delivery_fee": "#7f7f7f", "yield": "#8fbc5a",
+    "fx": "#17365d",
 }  # fmt: skip
 LEG_COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 LEG_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
@@ -191,17 +202,14 @@ def draw_signal(axes: Axes, manifest: Mapping[str, Any], tables: Mapping[str, pl
 def attribution_by_source(attribution: pl.DataFrame) -> pl.DataFrame:
     """Cumulative USD by source over all legs, signed as they add up: ``ts``, one column a source, ``pnl``.
 
-    Rollbacks, transfers and liquidations have a column where they cost or brought something.
+    What is not in every run (rollbacks, transfers, borrowing, ...) has a column where it cost or brought something.
     """
     slippage = sum((pl.col(f"{part}_usd") for part in ("bucket", "impact", "delay")), start=pl.col("spread_usd"))
-    parts = {
-        "rollback": ("rollback_execution_usd", "rollback_price_usd"),
-        "transfer": ("transfer_usd",),
-        "liquidation": ("liquidation_usd",),
-    }
+    parts: dict[str, tuple[str, ...]] = {source: (f"{source}_usd",) for source, _ in INCIDENTS}
+    parts["rollback"] = ("rollback_execution_usd", "rollback_price_usd")
     happened = {
-        source: -pl.sum_horizontal(names)
-        for source, names in parts.items()
+        source: sign * pl.sum_horizontal(parts[source])
+        for (source, sign), names in zip(INCIDENTS, parts.values(), strict=True)
         if set(names) <= set(attribution.columns) and any((attribution[name] != 0.0).any() for name in names)
     }
     sources = [source for source, _ in SOURCES] + list(happened)

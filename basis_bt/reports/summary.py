@@ -15,7 +15,10 @@ from polars import DataFrame
 NOTHING = "–"
 SOURCES = (("funding", +1), ("basis", +1), ("delta", +1), ("fees", -1), ("slippage", -1))
 # shown only where they happened
-INCIDENTS = (("rollback", -1), ("transfer", -1), ("liquidation", -1))
+INCIDENTS = (
+    ("rollback", -1), ("transfer", -1), ("liquidation", -1), ("borrow", -1), ("delivery_fee", -1), ("yield", +1),
+    ("fx", +1),
+)  # fmt: skip
 MAX_LISTED = 6
 
 _FRACTION, _RATIO, _HOURS, _COUNT, _MULTIPLE = "fraction", "ratio", "hours", "count", "multiple"
@@ -43,6 +46,8 @@ INCIDENT_METRICS = (
     ("naked_hours", "time naked", _HOURS),
     ("n_liquidations", "liquidations", _COUNT),
     ("min_margin_ratio", "least margin ratio", _FRACTION),
+    ("n_rolls", "rolls", _COUNT),
+    ("min_health", "least health factor", _RATIO),
 )
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 
 from basis_bt.core.instruments import Combo
+from basis_bt.core.units import HOURS_PER_YEAR
 
 MIN_DEVIATION_BPS = 1e-9
 WINDOW_VALUES = 1 << 20
@@ -15,6 +16,33 @@ def basis_bps(combo: Combo) -> pl.Expr:
     short = next(index for index, ratio in enumerate(ratios) if ratio < 0)
     long = next(index for index, ratio in enumerate(ratios) if ratio > 0)
     return (pl.col(f"close_{short}") / pl.col(f"close_{long}") - 1.0) * 1e4
+
+
+def dated_leg(combo: Combo) -> int | None:
+    """Place of the first dated future of a combo."""
+    return next((index for index, leg in enumerate(combo.legs) if leg.parsed.kind == "future"), None)
+
+
+def undated_leg(combo: Combo) -> int | None:
+    """Place of the leg a future is compared with: the first spot leg, else the first leg that is no future."""
+    kinds = [leg.parsed.kind for leg in combo.legs]
+    if "spot" in kinds:
+        return kinds.index("spot")
+    return next((index for index, kind in enumerate(kinds) if kind != "future"), None)
+
+
+def basis_apr(combo: Combo) -> pl.Expr:
+    """What the first dated future is above (short) or below (long) the spot, as a simple annual rate to its expiry.
+
+    ``-sgn(ρ) (F / S - 1) 8760 / hours to expiry`` on closes, the hours counted from the end of the row; null where
+    either has no bar, or the contract is over. +spot −future gives the plain basis.
+    """
+    future, spot = dated_leg(combo), undated_leg(combo)
+    assert future is not None
+    hours = pl.col(f"hours_to_expiry_{future}")
+    basis = pl.col(f"close_{future}") / pl.col(f"close_{spot}") - 1.0
+    sign = 1.0 if combo.legs[future].ratio < 0 else -1.0
+    return pl.when(hours > 0).then(sign * basis * HOURS_PER_YEAR / hours)
 
 
 def basis_zscore(combo: Combo, *, hours: float, n_bars: int) -> pl.Expr:

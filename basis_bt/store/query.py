@@ -33,13 +33,15 @@ _METRICS = (
     "total_return cagr ann_vol sharpe sortino calmar max_drawdown max_drawdown_hours n_trades:i win_rate "
     "avg_hold_hours time_in_market turnover funding_usd basis_usd delta_usd fees_usd slippage_usd pnl_usd "
     "end_equity_usd n_refused:i apr_on_capital apr_on_notional status:s rollback_usd transfer_usd liquidation_usd "
-    "n_rollbacks:i n_unfilled:i n_liquidations:i naked_hours min_margin_ratio"
+    "n_rollbacks:i n_unfilled:i n_liquidations:i naked_hours min_margin_ratio borrow_usd delivery_fee_usd yield_usd "
+    "fx_usd n_rolls:i min_health"
 )
 _COLUMNS = {
     "trials": f"trial:i {_METRICS}",
     "equity": "trial:i ts:t equity_usd cash_usd notional_usd drawdown_frac signal basis_bps direction:d stale:b",
     "attribution": "trial:i ts:t leg:d instrument:s position_base close_price delta_usd basis_usd funding_usd fees_usd "
-    "spread_usd bucket_usd impact_usd delay_usd rollback_execution_usd rollback_price_usd transfer_usd liquidation_usd",
+    "spread_usd bucket_usd impact_usd delay_usd rollback_execution_usd rollback_price_usd transfer_usd liquidation_usd "
+    "borrow_usd delivery_fee_usd yield_usd fx_usd",
     "wallets": "trial:i ts:t wallet:s cash_usd in_flight_usd",
     "fills": "trial:i ts:t trade:i leg:d instrument:s action:s reason:s decision_ts:t side:d quantity_base "
     "position_change_base arrival_price reference_price fill_price notional_usd delay_usd spread_usd bucket_usd "

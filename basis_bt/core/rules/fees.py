@@ -1,5 +1,6 @@
 """Trading fees by kind of instrument and tier, and the tier a volume reaches."""
 
+from dataclasses import dataclass
 from datetime import date
 
 from basis_bt.core.errors import ConfigError
@@ -59,3 +60,28 @@ def fee_tier(venue: str, kind: str, *, volume_30d_usd: float, on: date) -> int:
         return 0
     volume_usd = volume_30d_usd * ladder["volume_days"] / 30.0
     return max((int(tier) for tier, volume, _, _ in ladder["tiers"] if volume <= volume_usd), default=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeeStep:
+    """One tier of a ladder: the volume of 30 days that reaches it, and its fees."""
+
+    volume_usd: float
+    maker_bps: float
+    taker_bps: float
+
+
+def fee_ladder(instrument: Instrument, *, on: date) -> list[FeeStep]:
+    """The tiers of an instrument's fees by volume, ascending; empty where the rulebook has no ladder.
+
+    Volumes of another window than 30 days are scaled to 30; a volume that is not known is infinite.
+    """
+    ladder = _of_kind("fee_tiers", home(instrument).venue, fee_kind(instrument), on)
+    if ladder is None:
+        return []
+    scale = 30.0 / ladder["volume_days"]
+    steps = [
+        FeeStep(volume_usd=float(volume) * scale, maker_bps=float(maker), taker_bps=float(taker))
+        for _, volume, maker, taker in ladder["tiers"]
+    ]
+    return sorted(steps, key=lambda step: step.volume_usd)

@@ -16,6 +16,20 @@ class TransferRule:
     source: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BorrowRule:
+    """How a venue counts the hours of a loan: in whole periods, and some more at its opening."""
+
+    period_hours: float
+    opening_periods: float
+
+
+def borrow_rule(venue: str, *, on: date) -> BorrowRule:
+    """The rule of a venue on a day: one hour at a time and nothing for the opening where it has no row."""
+    row = in_force(book(venue).get("borrow", []), on) or {"period_hours": 1.0, "opening_periods": 0.0}
+    return BorrowRule(period_hours=float(row["period_hours"]), opening_periods=float(row["opening_periods"]))
+
+
 def borrow_hours(venue: str, hours: float, *, on: date) -> float:
     """The hours of interest a loan of some length has been charged.
 
@@ -25,10 +39,9 @@ def borrow_hours(venue: str, hours: float, *, on: date) -> float:
     """
     if hours <= 0.0:
         return 0.0
-    row = in_force(book(venue).get("borrow", []), on) or {"period_hours": 1.0, "opening_periods": 0.0}
-    period = float(row["period_hours"])
-    begun = math.ceil(round(hours / period, 9))  # 3.0000000000004 hours of a float clock are three
-    return period * (float(row["opening_periods"]) + max(begun, 1))
+    rule = borrow_rule(venue, on=on)
+    begun = math.ceil(round(hours / rule.period_hours, 9))  # 3.0000000000004 hours of a float clock are three
+    return rule.period_hours * (rule.opening_periods + max(begun, 1))
 
 
 def transfer_rule(venue_from: str, venue_to: str, *, on: date) -> TransferRule:

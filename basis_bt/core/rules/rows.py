@@ -48,8 +48,7 @@ def home(instrument: Instrument) -> Instrument:
 
 def is_coin_margined(instrument: Instrument) -> bool:
     """Whether a contract is inverse: sized in dollars, with its margin and profit in the coin."""
-    quote = instrument.symbol.split("-")[1]
-    return instrument.kind in ("perp", "future") and quote in book(instrument.venue).get("coin_margined_quotes", ())
+    return instrument.is_margined and instrument.quote in book(instrument.venue).get("coin_margined_quotes", ())
 
 
 def in_force(rows: Iterable[Row], on: date) -> Row | None:

@@ -1,0 +1,132 @@
+"""Dated futures: when they expire, and the chain of contracts that a leg rolls through."""
+
+import dataclasses
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from basis_bt.core.errors import DataError
+from basis_bt.core.instruments import Instrument, Leg
+from basis_bt.core.rulebook import delivery_rule
+from basis_bt.core.units import HOURS_PER_YEAR, US_PER_DAY, US_PER_HOUR, to_us
+from basis_bt.frames.align import FIELDS, align, resample
+from basis_bt.frames.points import point_bars
+from basis_bt.market.files import Series
+from basis_bt.market.schemas import SeriesKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """A leg of dated futures on the rows of a run.
+
+    ``frame`` has the bars of the contract held in each row; ``expiry_us`` the expiry of that contract ``(n_rows,)``;
+    ``old_open`` the old contract's open where it is left for the next one, NaN elsewhere ``(n_rows,)``; ``contracts``
+    the contract of each row, an index into the series given.
+    """
+
+    frame: pl.DataFrame
+    expiry_us: np.ndarray
+    old_open: np.ndarray
+    contracts: np.ndarray
+
+
+def expiry_us_of(instrument: Instrument) -> int:
+    """When a dated future is delivered, in epoch microseconds: its day at the venue's hour."""
+    day = datetime.strptime(instrument.symbol.rsplit("-", 1)[1], "%Y%m%d").replace(tzinfo=UTC)
+    return to_us(day) + delivery_rule(instrument, on=day.date()).expiry_hour * US_PER_HOUR
+
+
+def contracts_of(root: Path, chain: Instrument) -> list[Instrument]:
+    """The dated futures of a pair that the market folder has, by expiry.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
+    folder = root / "future" / chain.venue
+    names = {path.name.removesuffix(".parquet") for path in folder.iterdir()} if folder.is_dir() else set()
+    found = sorted(name for name in names if name.rpartition("-")[0] == chain.symbol and name[-8:].isdigit())
+    if not found:
+        raise DataError(
+            f"the market folder has no dated future of {chain}",
+            where={"folder": folder},
+            fix=f"fetch its contracts as {chain.symbol}-YYYYMMDD.parquet",
+        )
+    return [Instrument("future", chain.venue, name) for name in found]
+
+
+def dated_bars(contracts: list[Series], *, bar_us: int) -> list[pl.DataFrame]:
+    """Bars of the contracts' files, of one step; prices alone become bars of what was seen at instants."""
+    stamps = [series.frame["ts"].to_physical().to_numpy() for series in contracts]
+    step_us = min((int(np.diff(ts_us).min()) for ts_us in stamps if len(ts_us) > 1), default=None)
+    return [
+        resample(dataclasses.replace(series, step_us=step_us), bar_us=bar_us)
+        if {"open", "high", "low"} <= set(series.frame.columns)
+        else point_bars(ts_us, series.frame["close"].to_numpy(), bar_us=bar_us)
+        for series, ts_us in zip(contracts, stamps, strict=True)
+    ]
+
+
+def chained(
+    leg: Leg,
+    series: list[Series],
+    reference_close: np.ndarray | None,
+    *,
+    first_us: int,
+    n_rows: int,
+    n_warmup: int,
+    bar_us: int,
+) -> Chain:
+    """The bars of a leg that rolls, row by row in the contract it holds.
+
+    The leg begins in the first contract that has not expired. It rolls at the first row of the run at or after
+    ``roll_days`` before the expiry, or with the annualised basis of the last closes at or under ``roll_basis_apr``, in
+    which both contracts have an open; rows before the run are those of the first contract.
+
+    Parameters
+    ----------
+    series : the contracts by expiry; one alone never rolls
+    reference_close : closes of the reference leg on the rows, carried, NaN where none is known; None: this leg is it
+    first_us, n_rows, n_warmup, bar_us : the rows, of which the run begins after ``n_warmup``
+    """
+    rows_us = first_us + np.arange(n_rows, dtype=np.int64) * bar_us
+    grids = [
+        align([bars], first_us=first_us, n_rows=n_rows, bar_us=bar_us) for bars in dated_bars(series, bar_us=bar_us)
+    ]
+    expiry_us = [expiry_us_of(Instrument.parse(str(one.key.instrument))) for one in series]
+    opens = [_column(grid, "open") for grid in grids]
+    closes = [_column(grid.with_columns(pl.col("close_0").forward_fill()), "close") for grid in grids]
+    now = next((k for k, us in enumerate(expiry_us) if us > rows_us[n_warmup]), len(series) - 1)
+    held, old_open = np.full(n_rows, now), np.full(n_rows, np.nan)
+    for row in range(n_warmup, n_rows):
+        left_us = expiry_us[now] - rows_us[row]
+        if now + 1 < len(series) and left_us > 0:
+            is_due = left_us <= leg.roll_days * US_PER_DAY
+            if not is_due and leg.roll_basis_apr is not None and row > 0:
+                coin = closes[now] if reference_close is None else reference_close
+                basis = closes[now][row - 1] / coin[row - 1] - 1.0
+                is_due = basis * HOURS_PER_YEAR * US_PER_HOUR / left_us <= leg.roll_basis_apr
+            if is_due and not np.isnan(opens[now][row]) and not np.isnan(opens[now + 1][row]):
+                old_open[row] = opens[now][row]
+                now += 1
+        held[row] = now
+    columns = {field: np.choose(held, [_column(grid, field) for grid in grids]) for field in FIELDS}
+    expiries = np.array(expiry_us, dtype=np.int64)[held]
+    columns["open"] = np.where(rows_us < expiries, columns["open"], np.nan)
+    data = [pl.Series(name, values, nan_to_null=True) for name, values in columns.items()]
+    return Chain(frame=pl.DataFrame([grids[0]["ts"], *data]), expiry_us=expiries, old_open=old_open, contracts=held)
+
+
+def _column(grid: pl.DataFrame, field: str) -> np.ndarray:
+    return grid[f"{field}_0"].fill_null(float("nan")).to_numpy()
+
+
+def contract_keys(leg: Leg, root: Path) -> list[SeriesKey]:
+    """The series of a dated leg: its own, or those of all contracts of its chain."""
+    instrument = leg.parsed
+    found = contracts_of(root, instrument) if instrument.is_chain else [instrument]
+    return [SeriesKey.of(one, "future") for one in found]

@@ -1,0 +1,161 @@
+"""What legs are beside their bars: currencies, indices, borrow rates, gas, expiries, rolls."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from basis_bt.core.instruments import ON_CHAIN, Combo, Instrument
+from basis_bt.core.models import Data
+from basis_bt.core.rulebook import is_coin_margined
+from basis_bt.frames.futures import Chain
+from basis_bt.frames.points import latest
+from basis_bt.market.files import Series, has_series
+from basis_bt.market.remote import market_root
+from basis_bt.market.schemas import SeriesKey
+
+GAS = SeriesKey("gas", "gas", "ethereum")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """By bar ``(n_bars, n_legs)`` where not said otherwise.
+
+    ``quotes`` are the currencies of the legs' prices; ``quote_usd`` is the dollars per unit of each, None where nothing
+    is loaded (one each);
+    ``growth`` what an index grew since the bar before, None without an index; ``borrow_apr`` the rate in force at the
+    stamp before (NaN: none loaded); ``gas_gwei`` ``(n_bars,)``. ``expiry_us`` ``(n_legs,)`` is the expiry of the
+    contract held at the end of the run, -1 for none, ``delivery_price`` its raw price (NaN: that of the reference).
+    ``old_open`` is the raw open of the contract left, NaN where none is, None without chains. ``is_inverse``
+    ``(n_legs,)``. ``rate_open``, ``rate_close`` and ``rate_before`` are the dollars per contract dollar of inverse
+    legs, set when the panel is put in dollars.
+    """
+
+    is_inverse: np.ndarray
+    quotes: list[str]
+    quote_usd: np.ndarray | None = None
+    growth: np.ndarray | None = None
+    borrow_apr: np.ndarray | None = None
+    gas_gwei: np.ndarray | None = None
+    expiry_us: np.ndarray
+    delivery_price: np.ndarray
+    old_open: np.ndarray | None = None
+    rate_open: np.ndarray | None = None
+    rate_close: np.ndarray | None = None
+    rate_before: np.ndarray | None = None
+    flags: list[str] = field(default_factory=list)
+
+
+Reader = Callable[[SeriesKey], Series]
+
+
+def read_terms(
+    data: Data, combo: Combo, *, ts_us: np.ndarray, chains: dict[int, Chain], n_warmup: int, read: Reader
+) -> tuple[Terms, list[Series]]:
+    """The terms of all legs on the bars of a run, and the series they were read from.
+
+    A rate or index holds from its stamp until the next; before its first row the first one stands in, flagged.
+
+    Parameters
+    ----------
+    ts_us : stamps of the bars, int64 epoch microseconds
+    chains : the dated legs on the rows of the frame, which begins ``n_warmup`` rows earlier
+    read : reads one series, whole
+
+    Raises
+    ------
+    DataError
+        If a series the run names is missing or refused.
+    """
+    root, instruments, bar_us = market_root(data.root), combo.instruments, data.bar_us
+    used: dict[str, Series] = {}
+    flags: list[str] = []
+
+    def values(key: SeriesKey, *columns: str, at_us: np.ndarray) -> np.ndarray:
+        series = used.setdefault(str(key), read(key))
+        column = next(name for name in columns if name in series.frame.columns)
+        stamps = series.frame["ts"].to_physical().to_numpy()
+        out = latest(stamps, series.frame[column].to_numpy(), at_us)
+        if np.isnan(out).any():
+            flags.append(f"{key} begins within the run: its first value stands in for the time before")
+            out = np.where(np.isnan(out), series.frame[column][0], out)
+        return out
+
+    quotes = [one.priced_by.quote or "USD" for one in combo.legs]
+    quote_usd = None
+    if "quote_usd" in data.series:
+        quote_usd = np.ones((len(ts_us), len(instruments)))
+        for leg, one in enumerate(combo.legs):
+            if quotes[leg] != "USD":
+                key = SeriesKey("quote_usd", one.priced_by.venue, quotes[leg])
+                quote_usd[:, leg] = values(key, "open", "close", at_us=ts_us)
+    growth = None
+    for leg, (one, instrument) in enumerate(zip(combo.legs, instruments, strict=True)):
+        indices = _index_columns(instrument, one.ratio)
+        if indices:
+            growth = np.zeros((len(ts_us), len(instruments))) if growth is None else growth
+            index = values(SeriesKey.of(instrument, instrument.kind), *indices, at_us=ts_us)
+            growth[1:, leg] = index[1:] / index[:-1] - 1.0
+    borrow_apr = np.full((len(ts_us), len(instruments)), np.nan)
+    for leg, instrument in enumerate(instruments):
+        key = SeriesKey("borrow", instrument.venue, instrument.base)
+        if instrument.kind == "spot" and has_series(root, key):
+            borrow_apr[:, leg] = values(key, "rate_apr", at_us=ts_us - bar_us)
+    gas = None
+    if any(instrument.kind in ON_CHAIN for instrument in instruments) and has_series(root, GAS):
+        gas = values(GAS, "gas_price_avg_gwei", at_us=ts_us)
+    expiry_us, delivery = np.full(len(instruments), -1, dtype=np.int64), np.full(len(instruments), np.nan)
+    old_open = None
+    for leg, chain in chains.items():
+        expiry_us[leg] = chain.expiry_us[-1]
+        if not np.isnan(chain.old_open).all():
+            old_open = np.full((len(ts_us), len(instruments)), np.nan) if old_open is None else old_open
+            old_open[:, leg] = chain.old_open[n_warmup:]
+        delivery[leg] = _delivery_price(instruments[leg], chain, root=root, read=read, used=used)
+        if expiry_us[leg] <= ts_us[-1] and np.isnan(delivery[leg]):
+            flags.append(f"{instruments[leg]}: no index is loaded, delivery is at the open of the reference leg")
+    terms = Terms(
+        is_inverse=np.array([is_coin_margined(one) for one in instruments]),
+        quotes=quotes,
+        quote_usd=quote_usd,
+        growth=growth,
+        borrow_apr=borrow_apr,
+        gas_gwei=gas,
+        expiry_us=expiry_us,
+        delivery_price=delivery,
+        old_open=old_open,
+        flags=list(dict.fromkeys(flags)),
+    )
+    return terms, list(used.values())
+
+
+def _index_columns(instrument: Instrument, ratio: float) -> Sequence[str]:
+    if instrument.kind == "lst":
+        return ("ratio",)
+    if instrument.kind == "lending":
+        return ("liquidity_index",) if ratio > 0 else ("variable_borrow_index",)
+    return ()
+
+
+def _delivery_price(
+    instrument: Instrument, chain: Chain, *, root: object, read: Reader, used: dict[str, Series]
+) -> float:
+    """Mean of the index over the venue's minutes before the expiry, from index bars; NaN where none are loaded."""
+    from basis_bt.core.rulebook import delivery_rule
+    from basis_bt.core.units import from_us
+
+    pair = "-".join(instrument.symbol.split("-")[:2])
+    key = SeriesKey("index", instrument.venue, pair)
+    if not has_series(root, key):  # type: ignore[arg-type]
+        return float("nan")
+    expiry_us = int(chain.expiry_us[-1])
+    rule = delivery_rule(instrument, on=from_us(expiry_us).date())
+    series = used.setdefault(str(key), read(key))
+    ts = series.frame["ts"].to_physical().to_numpy()
+    begin, end = ts, ts + (series.step_us or 0)
+    overlap = np.minimum(end, expiry_us) - np.maximum(begin, expiry_us - rule.averaging_minutes * 60_000_000)
+    weight = np.maximum(overlap, 0)
+    if not weight.sum():
+        return float("nan")
+    price = (series.frame["open"].to_numpy() + series.frame["close"].to_numpy()) / 2.0
+    return float((price * weight).sum() / weight.sum())
