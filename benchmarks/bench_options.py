@@ -20,13 +20,22 @@ WALLETS = {"mode": "segregated", "transfer_hours": 1, "transfer_fee_usd": 1.0, "
 FILLS = {"model": "volume", "volume_cap": 0.05, "reject_probability": 0.1, "atomicity": "match",
          "rollback_delay_hours": 1, "rollback_penalty_bps": 2.0, "max_cost_bps": 50.0,
          "latency": {"spot": 0, "perp": 1}}  # fmt: skip
+BESIDE = {
+    "rule": {"entry": 0.08, "exit": 0.04, "reverse": True},
+    "costs": {"half_spread_bps": 0.5, "fee_tier": "volume", "borrow_apr": 0.05},
+    "wallets": {"cash_yield_apr": 0.04},
+    "scenarios": [{"kind": "depeg", "quote": "USDT", "start": "2024-06-01T00:00Z", "factor": 0.99},
+                  {"kind": "adl", "instrument": "perp:binance:BTC-USDT", "start": "2024-08-05T00:00Z", "share": 0.5}],
+}  # fmt: skip
 CASES: dict[str, dict[str, Any]] = {
     "plain, pooled, certain": {},
     "options given, none of them binding": {"fills": {"atomicity": "match", "max_cost_bps": 1e4}},
     "uncertain fills": {"fills": FILLS},
     "margin of one wallet": {"wallets": {"margin": "venue", "spot_collateral": 0.95}},
     "wallets, transfers, rebalancing, margin": {"wallets": WALLETS},
-    "all of it": {"fills": FILLS, "wallets": WALLETS},
+    "currencies, deleveraging, yield, borrowing, volume tiers": BESIDE,
+    "all of it": {"fills": FILLS, "wallets": {**WALLETS, "cash_yield_apr": 0.04},
+                  **{key: BESIDE[key] for key in ("rule", "costs", "scenarios")}},
 }  # fmt: skip
 
 

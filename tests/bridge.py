@@ -151,7 +151,7 @@ def structs(case, ts_us):
     combo = ComboParams(
         ratio=np.array([leg["ratio"] for leg in legs]),
         margin_weight=np.array(margin_weights(case)),
-        reference_leg=next((i for i, leg in enumerate(legs) if leg["kind"] == "spot"), 0),
+        reference_leg=reference_of(legs),
     )
     rule_params = RuleParams(
         entry=rule["entry"],
@@ -168,6 +168,7 @@ def structs(case, ts_us):
         allocation=size["allocation"],
         compounding=size["compounding"],
         lot=max(leg["lot"] / abs(leg["ratio"]) for leg in legs),
+        lot_usd=np.array([float(leg.get("lot_usd", 0.0)) for leg in legs]),
         min_notional_usd=np.array([leg["min_notional_usd"] for leg in legs]),
     )
     edges, table, row = bucket_arrays(costs, ts_us)
@@ -221,9 +222,9 @@ def fees_of(case, ts_us):
         is_in_base=np.array([bool(cost["fee_in_base"]) and leg["kind"] == "spot"
                              for cost, leg in zip(costs, legs, strict=True)]),
         is_by_volume=any("fee_tiers" in leg for leg in legs),
-        tier_volume_usd=np.ascontiguousarray(table[0]),
-        tier_fee_bps=np.ascontiguousarray(table[1]),
-        tier_maker_fee_bps=np.ascontiguousarray(maker_tiers),
+        tier_volume_usd=np.tile(table[0], (len(days), 1, 1)),
+        tier_fee_bps=np.tile(table[1], (len(days), 1, 1)),
+        tier_maker_fee_bps=np.tile(maker_tiers, (len(days), 1, 1)),
         group=np.array([groups.index(name) for name in groups], dtype=np.int64),
         volume_30d_usd=float(costs[0].get("volume_30d_usd", 0.0)),
     )  # fmt: skip
@@ -245,6 +246,12 @@ def backing(case, index):
         other for other, one in enumerate(legs)
         if one["kind"] == "spot" and one.get("coin") == leg["coin"] and names[other] == names[index]
     ]  # fmt: skip
+
+
+def reference_of(legs):
+    """The first spot leg, else the first that is one contract all along, else the first."""
+    spot = [i for i, leg in enumerate(legs) if leg["kind"] == "spot"]
+    return (spot + [i for i, leg in enumerate(legs) if "chain" not in leg] + [0])[0]
 
 
 def margin_weights(case):
@@ -357,7 +364,7 @@ def contracts_struct(case, panel):
     venues = [leg.get("venue", f"venue{i}") if leg["kind"] == "lending" else None for i, leg in enumerate(legs)]
     loans = list(dict.fromkeys(venue for venue in venues if venue is not None))
     held = next((leg for leg in legs if "loan_threshold" in leg), {})
-    bar, price, rate = deliveries(panel)
+    bar, price, rate = deliveries(panel, reference_of(legs))
     roll = none if terms.old_open is None else terms.old_open
     rules = [leg.get("borrow_rule", (1.0, 0.0)) if "borrow" in leg else (0.0, 0.0) for leg in legs]
     return Contracts(

@@ -776,9 +776,9 @@ def metrics(
         "total_return": equity[-1] / capital_usd - 1.0,
         "cagr": cagr,
         "ann_vol": deviation * per_year if deviation is not None else 0.0,
-        "sharpe": mean / deviation * per_year if deviation else None,
-        "sortino": mean / downside * per_year if downside else None,
-        "calmar": cagr / deepest if deepest else None,
+        "sharpe": mean / deviation * per_year if deviation and deviation > 1e-12 else None,
+        "sortino": mean / downside * per_year if downside and downside > 1e-12 else None,
+        "calmar": cagr / deepest if deepest and deepest > 1e-12 else None,
         "max_drawdown": deepest,
         "max_drawdown_hours": under_water_hours,
         "n_trades": len(trades),
@@ -942,8 +942,9 @@ def leg_prices(candles, stamps, *, rates=None, reference=None, rolls=None):
 
 
 def reference_leg_of(legs):
-    """The first spot leg, else the first leg."""
-    return next((i for i, leg in enumerate(legs) if leg["kind"] == "spot"), 0)
+    """The first spot leg, else the first leg that is no chain of contracts, else the first leg."""
+    lasting = next((i for i, leg in enumerate(legs) if "chain" not in leg), 0)
+    return next((i for i, leg in enumerate(legs) if leg["kind"] == "spot"), lasting)
 
 
 @dataclass(frozen=True)
@@ -1012,9 +1013,13 @@ def settlements_by_row(legs, stamps, bar_us):
     return rows
 
 
-def combo_lot(legs):
-    """The largest lot / abs(ratio)."""
-    return max(leg["lot"] / abs(leg["ratio"]) for leg in legs)
+def combo_lot(legs, prices):
+    """The largest lot / abs(ratio); contracts of dollars (`lot_usd`) are as many coins as they buy."""
+    lots = [leg["lot"] / abs(leg["ratio"]) for leg in legs]
+    for leg, price in zip(legs, prices, strict=True):
+        if leg.get("lot_usd"):
+            lots.append(leg["lot_usd"] / (abs(leg["ratio"]) * price))
+    return max(lots)
 
 
 def size_entry(*, legs, costs, arrival, equity, direction, size, weights):
@@ -1035,7 +1040,7 @@ def size_entry(*, legs, costs, arrival, equity, direction, size, weights):
         kappa += own_kappa
     if not kappa > 0:
         return "size", 0.0, 0.0, []
-    x = floor_to_lot(size["allocation"] * equity / kappa, combo_lot(legs))
+    x = floor_to_lot(size["allocation"] * equity / kappa, combo_lot(legs, arrival))
     if not x > 0:
         return "size", x, 0.0, []
     for leg, price in zip(legs, arrival, strict=True):
@@ -1373,7 +1378,7 @@ class Run:
         kappa = 0.0
         for own_kappa in kappa_of_legs(self.legs, arrival, self.weights):
             kappa += own_kappa
-        target = floor_to_lot(self.size["allocation"] * self.equity_at(arrival) / kappa, combo_lot(self.legs))
+        target = floor_to_lot(self.size["allocation"] * self.equity_at(arrival) / kappa, combo_lot(self.legs, arrival))
         if self.equity_at(arrival) <= 1e-9 * self.size["capital_usd"]:
             target = 0.0
         x = self.largest_units()
@@ -1689,7 +1694,10 @@ class Run:
             self.held[i] -= change
             marked = self.prices[i].close[t - 1]
             d_price = marked - order.arrival[i]
-            d_reference = self.prices[self.reference_leg].close[t - 1] - order.arrival[self.reference_leg]
+            reference = self.prices[self.reference_leg]
+            d_reference = reference.close[t - 1] - order.arrival[self.reference_leg]
+            for roll in (roll for roll in reference.old_open if order.bar < roll <= t):  # they have moved the arrival
+                d_reference += reference.open[roll] - reference.old_open[roll]
             books["delta"] -= change * d_reference
             books["basis"] -= change * (d_price - d_reference)
             books["rollback_price"] -= change * d_price

@@ -630,6 +630,8 @@ def contract_cases(draw):
             continue
         if has_inverse and coins[i] == coins[ref] and rng.random() < 0.8:
             leg["inverse"] = True
+            if has_coin:
+                leg["lot_usd"] = rng.choice((0.0, 100.0, 2_000.0))
         if has_chain and rng.random() < 0.9:
             _expiring(rng, leg, stamps=stamps, bar_us=bar_us, n_contracts=n_contracts)
         elif has_dates and rng.random() < 0.6:

@@ -65,6 +65,7 @@ def check_case(case, root):
         cost["volume_30d_usd"] = case["costs"][0].get("volume_30d_usd", 0.0)
     assume(bridge.two_sided(case) or not case["signal"].get("name", "").startswith("basis"))
     assume(all(leg["settlements"] for leg in case["legs"] if leg["kind"] == "perp"))  # a file without rows is refused
+    assume(any(leg["kind"] == "perp" for leg in case["legs"]) or case["signal"].get("name") != "funding_apr")
     # the configuration refuses limit orders that pay their fee in base
     assume(case["fills"].get("model") != "maker" or not any(cost["fee_in_base"] for cost in case["costs"]))
     try:

@@ -45,7 +45,7 @@ def contract_params(
     rates = (terms.rate_open, terms.rate_close, terms.rate_before) if inverse.any() else (none, none, none)
     borrow, period, opening, borrow_flags = _borrow(config, panel)
     fee = np.array([_delivery_fee_bps(panel, leg) for leg in range(n_legs)])
-    bar, price, rate = deliveries(panel)
+    bar, price, rate = deliveries(panel, config.combo.reference)
     roll = none if terms.old_open is None else terms.old_open
     unknown = sorted({*terms.quotes} - {"USD"}) if terms.quote_usd is None else []
     if unknown:
@@ -132,7 +132,7 @@ def _wallet_rates(config: Config, panel: Panel) -> np.ndarray:
     return out
 
 
-def deliveries(panel: Panel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def deliveries(panel: Panel, reference: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Bar, price in dollars and dollars per contract dollar of each leg's delivery; bar -1 for none in the run.
 
     Without a price of its own a contract is delivered at the open of the reference leg.
@@ -140,8 +140,6 @@ def deliveries(panel: Panel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     terms, n_legs = panel.terms, len(panel.instruments)
     bar = np.full(n_legs, -1, dtype=np.int64)
     price, rate = np.zeros((2, n_legs))
-    kinds = [one.kind for one in panel.instruments]
-    reference = kinds.index("spot") if "spot" in kinds else 0
     for leg in range(n_legs):
         is_inverse = terms.is_inverse[leg] and leg != reference
         if not 0 <= terms.expiry_us[leg] <= panel.ts_us[-1]:

@@ -58,12 +58,13 @@ def fees(config: Config, panel: Panel) -> Fees:
     A fee that the configuration gives is in force on all days and at every volume.
     """
     costs, instruments = config.costs, config.combo.instruments
-    table = "fees" if costs.fee_tier in (0, "volume") else "fee_tiers"
-    days = rule_days(config, table)
+    is_by_volume = costs.fee_tier == "volume"
+    tables = ("fees", "fee_tiers") if is_by_volume else ("fees",) if costs.fee_tier == 0 else ("fee_tiers",)
+    days = sorted({day for table in tables for day in rule_days(config, table)})
     other = "maker" if config.fills.model == "maker" else costs.liquidity
     by_day = [_fees_on(config, day, liquidity=costs.liquidity) for day in days]
     maker_by_day = [_fees_on(config, day, liquidity=other) for day in days]
-    volume, ladder, maker = _ladders(config, by_day[0], maker_by_day[0], maker_key=other)
+    volume, ladder, maker = _ladders(config, days, by_day, maker_by_day, maker_key=other)
     names = [f"{exchange(one.venue)} {fee_kind(one)}" for one in instruments]
     in_base = [costs.spot_fee_in == "base" and one.kind == "spot" for one in instruments]
     return Fees(
@@ -71,7 +72,7 @@ def fees(config: Config, panel: Panel) -> Fees:
         maker_fee_bps=np.array(maker_by_day),
         row=row_of_bar(days, panel.ts_us),
         is_in_base=np.array(in_base),
-        is_by_volume=costs.fee_tier == "volume",
+        is_by_volume=is_by_volume,
         tier_volume_usd=volume,
         tier_fee_bps=ladder,
         tier_maker_fee_bps=maker,
@@ -81,31 +82,33 @@ def fees(config: Config, panel: Panel) -> Fees:
 
 
 def _ladders(
-    config: Config, first: list[float], maker_first: list[float], *, maker_key: str
+    config: Config, days: list[date], by_day: list[list[float]], maker_by_day: list[list[float]], *, maker_key: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Volumes and fees of the tiers of each leg, padded with volumes never reached; one tier where a fee is given."""
-    costs, on = config.costs, parse_instant(config.data.start).date()
-    keys = (costs.liquidity, maker_key)
-    rows: list[list[tuple[float, ...]]] = []
-    for leg, instrument in enumerate(config.combo.instruments):
-        base = (first[leg], maker_first[leg])
-        given = [_is_given(getattr(costs, f"{key}_fee_bps"), instrument) for key in keys]
-        climbs = costs.fee_tier == "volume" and instrument.kind not in ON_CHAIN
-        own: list[tuple[float, ...]] = [(0.0, *base)]
-        for step in fee_ladder(instrument, on=on) if climbs else []:
-            bps = (
-                fee if is_given else getattr(step, f"{key}_bps")
-                for key, is_given, fee in zip(keys, given, base, strict=True)
-            )
-            if 0.0 < step.volume_usd < np.inf:
-                own.append((step.volume_usd, *bps))
-        rows.append(own)
-    n_tiers = max(map(len, rows))
-    table = np.full((3, len(rows), n_tiers), np.inf)
-    for leg, own in enumerate(rows):
-        table[:, leg, : len(own)] = np.array(own).T
-    volume, ladder_bps, maker_bps = (np.ascontiguousarray(part) for part in table)
-    return volume, ladder_bps, maker_bps
+    """Volumes and fees ``(n_days, n_legs, n_tiers)``, padded with volumes never reached; one tier for a fee given."""
+    costs, keys = config.costs, (config.costs.liquidity, maker_key)
+    rows: list[list[list[tuple[float, ...]]]] = []
+    for day, bps, maker_bps in zip(days, by_day, maker_by_day, strict=True):
+        rows.append([])
+        for leg, instrument in enumerate(config.combo.instruments):
+            base = (bps[leg], maker_bps[leg])
+            given = [_is_given(getattr(costs, f"{key}_fee_bps"), instrument) for key in keys]
+            climbs = costs.fee_tier == "volume" and instrument.kind not in ON_CHAIN
+            own: list[tuple[float, ...]] = [(0.0, *base)]
+            for step in fee_ladder(instrument, on=day) if climbs else []:
+                if 0.0 < step.volume_usd < np.inf:
+                    own.append((
+                        step.volume_usd,
+                        *(fee if is_given else getattr(step, f"{key}_bps")
+                          for key, is_given, fee in zip(keys, given, base, strict=True)),
+                    ))  # fmt: skip
+            rows[-1].append(own)
+    n_tiers = max(len(own) for legs in rows for own in legs)
+    table = np.full((3, len(rows), len(rows[0]), n_tiers), np.inf)
+    for row, legs in enumerate(rows):
+        for leg, own in enumerate(legs):
+            table[:, row, leg, : len(own)] = np.array(own).T
+    volume, ladder_bps, maker_ladder_bps = (np.ascontiguousarray(part) for part in table)
+    return volume, ladder_bps, maker_ladder_bps
 
 
 def cost_params(config: Config, panel: Panel, fees: Fees) -> CostParams:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from basis_bt.core.errors import ConfigError
-from basis_bt.core.instruments import Instrument
+from basis_bt.core.instruments import ON_CHAIN, Instrument
 from basis_bt.core.models import Config
-from basis_bt.core.rulebook import days_of_change, exchange, is_coin_margined, lot_and_minimum
+from basis_bt.core.rulebook import contract_size, days_of_change, exchange, is_coin_margined, lot_and_minimum
 from basis_bt.core.units import US_PER_DAY, bars_up, parse_hours, parse_instant
 from basis_bt.frames.panel import Panel
 from basis_bt.kernels.structs import (
@@ -113,22 +113,33 @@ def rule_params(config: Config) -> RuleParams:
 
 
 def size_params(config: Config) -> tuple[SizeParams, list[str]]:
-    """Sizing with the rulebook's lots, and a sentence for each instrument whose lot the rulebook does not know."""
+    """Sizing with the rulebook's lots, and a sentence for each instrument whose lot the rulebook does not know.
+
+    A coin-margined contract without a lot of its own is traded in whole contracts of dollars; linear ones are traded in
+    parts of a contract at most venues.
+    """
     on = parse_instant(config.data.start).date()
-    lot, minimums, flags = 0.0, [], []
+    lot, lots_usd, minimums, flags = 0.0, [], [], []
     for leg in config.combo.legs:
-        known = lot_and_minimum(leg.parsed, on=on) if config.size.lots == "venue" else (0.0, 0.0)
-        if known is None:
-            flags.append(f"no lot or minimum notional is known for {leg.instrument}: traded in any quantity")
-            known = (0.0, 0.0)
-        lot = max(lot, known[0] / abs(leg.ratio))
-        minimums.append(known[1])
+        lot_base, lot_usd, minimum_usd = 0.0, 0.0, 0.0
+        if config.size.lots == "venue":
+            known, contract = lot_and_minimum(leg.parsed, on=on), contract_size(leg.parsed, on=on)
+            if known is not None:
+                lot_base, minimum_usd = known
+            elif contract.known and contract.unit == "usd":
+                lot_usd = contract.size
+            elif leg.parsed.kind not in ON_CHAIN:
+                flags.append(f"no lot or minimum notional is known for {leg.instrument}: traded in any quantity")
+        lot = max(lot, lot_base / abs(leg.ratio))
+        lots_usd.append(lot_usd)
+        minimums.append(minimum_usd)
     size = config.size
     params = SizeParams(
         capital_usd=size.capital_usd,
         allocation=size.allocation,
         compounding=size.compounding,
         lot=lot,
+        lot_usd=np.array(lots_usd),
         min_notional_usd=np.array(minimums),
     )
     return params, flags

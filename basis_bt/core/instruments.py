@@ -148,6 +148,9 @@ class Combo:
 
     @property
     def reference(self) -> int:
-        """Index of the leg whose price is S of the attribution: the first spot leg, else the first leg."""
-        kinds = [instrument.kind for instrument in self.instruments]
-        return kinds.index("spot") if "spot" in kinds else 0
+        """Index of the leg whose price is S of the attribution: the first spot leg, else the first that is no chain.
+
+        A chain's price jumps where it rolls; it is the reference only where every leg is one.
+        """
+        ranks = [(one.kind != "spot", one.is_chain) for one in self.instruments]
+        return ranks.index(min(ranks))

@@ -13,7 +13,7 @@ from basis_bt.core.instruments import Instrument, Leg
 from basis_bt.core.rulebook import delivery_rule
 from basis_bt.core.units import HOURS_PER_YEAR, US_PER_DAY, US_PER_HOUR, to_us
 from basis_bt.frames.align import FIELDS, align, resample
-from basis_bt.frames.points import point_bars
+from basis_bt.frames.points import latest, point_bars
 from basis_bt.market.files import Series
 from basis_bt.market.schemas import SeriesKey
 
@@ -94,12 +94,11 @@ def chained(
     first_us, n_rows, n_warmup, bar_us : the rows, of which the run begins after ``n_warmup``
     """
     rows_us = first_us + np.arange(n_rows, dtype=np.int64) * bar_us
-    grids = [
-        align([bars], first_us=first_us, n_rows=n_rows, bar_us=bar_us) for bars in dated_bars(series, bar_us=bar_us)
-    ]
+    of_contracts = dated_bars(series, bar_us=bar_us)
+    grids = [align([bars], first_us=first_us, n_rows=n_rows, bar_us=bar_us) for bars in of_contracts]
     expiry_us = [expiry_us_of(Instrument.parse(str(one.key.instrument))) for one in series]
     opens = [_column(grid, "open") for grid in grids]
-    closes = [_column(grid.with_columns(pl.col("close_0").forward_fill()), "close") for grid in grids]
+    closes = [known_closes(bars, first_us=first_us, n_rows=n_rows, bar_us=bar_us) for bars in of_contracts]
     now = next((k for k, us in enumerate(expiry_us) if us > rows_us[n_warmup]), len(series) - 1)
     held, old_open = np.full(n_rows, now), np.full(n_rows, np.nan)
     for row in range(n_warmup, n_rows):
@@ -119,6 +118,14 @@ def chained(
     columns["open"] = np.where(rows_us < expiries, columns["open"], np.nan)
     data = [pl.Series(name, values, nan_to_null=True) for name, values in columns.items()]
     return Chain(frame=pl.DataFrame([grids[0]["ts"], *data]), expiry_us=expiries, old_open=old_open, contracts=held)
+
+
+def known_closes(bars: pl.DataFrame, *, first_us: int, n_rows: int, bar_us: int) -> np.ndarray:
+    """The last close known at the end of each row, NaN before the first one."""
+    known = bars.drop_nulls("close")
+    ends_us = known["ts"].to_physical().to_numpy() + bar_us
+    at_us = first_us + np.arange(1, n_rows + 1, dtype=np.int64) * bar_us
+    return latest(ends_us, known["close"].to_numpy(), at_us) if len(known) else np.full(n_rows, np.nan)
 
 
 def _column(grid: pl.DataFrame, field: str) -> np.ndarray:

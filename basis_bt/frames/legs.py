@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from basis_bt.core.arrays import carried
+from basis_bt.core.errors import DataError
 from basis_bt.core.instruments import Combo, Instrument, Leg
 from basis_bt.core.models import Data
-from basis_bt.frames.align import align, resample
-from basis_bt.frames.futures import Chain, chained, contract_keys
+from basis_bt.frames.align import resample
+from basis_bt.frames.futures import Chain, chained, contract_keys, known_closes
 from basis_bt.frames.points import step_bars
 from basis_bt.market.files import Series, read_series
 from basis_bt.market.remote import market_root
@@ -73,13 +73,24 @@ def _of_leg(reader: Reader, leg: Leg, *, start_us: int, end_us: int) -> Series:
         key = SeriesKey.of(instrument, instrument.kind)
         return reader.read_recorded(key, start_us=start_us, end_us=end_us)  # changed after the legs are compared
     series, bar_us = reader.read(SeriesKey.of(instrument, "lending")), reader.data.bar_us
-    points = series.frame.drop_nulls("oracle_price_usd")
     first_us = start_us // bar_us * bar_us
-    frame = step_bars(
-        points["ts"].to_physical().to_numpy(), points["oracle_price_usd"].to_numpy(),
-        first_us=first_us, n_rows=-(-(end_us - first_us) // bar_us), bar_us=bar_us,
-    )  # fmt: skip
+    frame = oracle_bars(series, first_us=first_us, n_rows=-(-(end_us - first_us) // bar_us), bar_us=bar_us)
+    if frame is None:
+        raise DataError(
+            f"{instrument} has no price: its file has no oracle_price_usd",
+            where={"file": series.path},
+            fix='name the spot instrument whose price it has: price = "spot:binance:ETH-USDT"',
+        )
     return dataclasses.replace(series, frame=frame, step_us=bar_us)
+
+
+def oracle_bars(series: Series, *, first_us: int, n_rows: int, bar_us: int) -> pl.DataFrame | None:
+    """Bars of the prices of a protocol's oracle, by which its loans are judged; None where the file has none."""
+    if "oracle_price_usd" not in series.frame.columns:
+        return None
+    points = series.frame.drop_nulls("oracle_price_usd")
+    ts_us, price = points["ts"].to_physical().to_numpy(), points["oracle_price_usd"].to_numpy()
+    return step_bars(ts_us, price, first_us=first_us, n_rows=n_rows, bar_us=bar_us) if len(points) else None
 
 
 def bars_on_grid(
@@ -95,16 +106,14 @@ def bars_on_grid(
     """The bars of every leg at the step of the run, and the dated legs on its rows."""
     frames = {leg: resample(series, bar_us=bar_us) for leg, series in enumerate(bars) if leg not in dated}
     reference = np.full(n_rows, np.nan)
+    grid = {"first_us": first_us, "n_rows": n_rows, "bar_us": bar_us}
     if combo.reference in frames:
-        rows = align([frames[combo.reference]], first_us=first_us, n_rows=n_rows, bar_us=bar_us)
-        reference = carried(rows["close_0"].fill_null(float("nan")).to_numpy()[:, None])[:, 0]
+        reference = known_closes(frames[combo.reference], **grid)
     chains = {}
     for leg, contracts in dated.items():
-        grid = {"first_us": first_us, "n_rows": n_rows, "bar_us": bar_us}
         coin = None if leg == combo.reference else reference
         chains[leg] = chained(combo.legs[leg], contracts, coin, n_warmup=n_warmup, **grid)
         frames[leg] = chains[leg].frame
         if leg == combo.reference:
-            close = chains[leg].frame["close"].fill_null(float("nan")).to_numpy()
-            reference = carried(close[:, None])[:, 0]
+            reference = known_closes(chains[leg].frame, **grid)
     return [frames[leg] for leg in range(len(bars))], chains

@@ -15,7 +15,7 @@ from basis_bt.core.units import HOURS_PER_YEAR, US_PER_HOUR, bars_up, hours_to_u
 from basis_bt.frames.align import align, grid_span, resample
 from basis_bt.frames.domain import domain_columns
 from basis_bt.frames.funding_columns import history_hours, settled_columns
-from basis_bt.frames.legs import Reader, bars_on_grid, read_bars
+from basis_bt.frames.legs import Reader, bars_on_grid, oracle_bars, read_bars
 from basis_bt.frames.settlements import Settlements, funding_by_row, settlements, trailing_funding
 from basis_bt.frames.terms import Terms, read_terms
 from basis_bt.market.checks import refuse, uncovered_findings
@@ -133,6 +133,12 @@ def load_panel(
     mark_bars: dict[int, pl.DataFrame] = {}
     longest_us = hours_to_us(max(*funding_windows_hours, history_hours(settled_counts), 0.0))
     for leg, instrument in enumerate(combo.instruments):
+        if instrument.kind == "lending" and combo.legs[leg].price is not None:
+            oracle = oracle_bars(
+                reader.read(SeriesKey.of(instrument, "lending")), first_us=first_us, n_rows=n_bars, bar_us=bar_us
+            )
+            if oracle is not None:
+                mark_bars[leg] = align([oracle], first_us=first_us, n_rows=n_bars, bar_us=bar_us)
         if not instrument.is_perp:
             continue
         funding = reader.read(

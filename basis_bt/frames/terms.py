@@ -112,7 +112,7 @@ def read_terms(
             old_open = np.full((len(ts_us), len(instruments)), np.nan) if old_open is None else old_open
             old_open[:, leg] = chain.old_open[n_warmup:]
         delivery[leg] = _delivery_price(instruments[leg], chain, root=root, read=read, used=used)
-        if expiry_us[leg] <= ts_us[-1] and np.isnan(delivery[leg]):
+        if ts_us[0] < expiry_us[leg] <= ts_us[-1] and np.isnan(delivery[leg]):
             flags.append(f"{instruments[leg]}: no index is loaded, delivery is at the open of the reference leg")
     terms = Terms(
         is_inverse=np.array([is_coin_margined(one) for one in instruments]),

@@ -13,7 +13,6 @@ from basis_bt.kernels.structs import (
     BASIS,
     BORROW,
     CASH,
-    EXCESS,
     FACE,
     FX,
     HEDGE_RATIO,
@@ -65,16 +64,19 @@ def count_turnover(leg, notional_usd, account):
     account.legs[TRADED, leg] += notional_usd
 
 
-@inner_kernel
-def revalue_face(leg, rate_from, rate_to, order, account):
-    """What the face of an inverse leg gains as a contract dollar changes its worth: basis, or that of an excess."""
-    gained = -account.legs[FACE, leg] * (rate_to - rate_from)
-    if gained == 0.0:
-        return
-    pay(account, leg, gained)
-    of_excess = gained * (order.legs[EXCESS, leg] / account.legs[OWNED, leg])
-    account.books[leg, BASIS] += gained - of_excess
-    account.books[leg, ROLLBACK_PRICE] -= of_excess
+@kernel
+def revalue_face(leg, rate_from, rate_to, legs, excess_base, books, sums, wallet_cash_usd, wallet_of):
+    """What the face of an inverse leg gains as a contract dollar changes its worth: basis, or that of an excess.
+
+    Takes bare arrays, since it is called twice for every bar held.
+    """
+    gained = -legs[FACE, leg] * (rate_to - rate_from)
+    sums[CASH] += gained
+    legs[LEG_CASH, leg] += gained
+    wallet_cash_usd[wallet_of[leg]] += gained
+    of_excess = gained * (excess_base[leg] / legs[OWNED, leg])
+    books[leg, BASIS] += gained - of_excess
+    books[leg, ROLLBACK_PRICE] -= of_excess
 
 
 @inner_kernel
@@ -129,24 +131,27 @@ def accrue_borrow(bar, account, market, contracts):
         account.books[leg, BORROW] += interest
 
 
-@inner_kernel
-def accrue_cash(bar, account, market, wallets, contracts):
-    """Interest on idle cash: what a wallet would have if its margined legs were closed at the last closes."""
-    if wallets.is_split and not account.counts[IS_SPLIT]:
-        earned = max(account.sums[CASH], 0.0) * contracts.cash_yield_frac
-        account.sums[CASH] += earned
-        account.legs[LEG_CASH, 0] += earned
-        account.books[0, YIELD] += earned
-        return
-    for wallet in range(len(account.wallet_cash_usd)):
-        idle = account.wallet_cash_usd[wallet]
-        for leg in range(len(account.legs[HELD])):
-            if wallets.is_margined[wallet, leg]:
-                idle += account.legs[HELD, leg] * market.close_price[bar - 1, leg]
-        earned = max(idle, 0.0) * contracts.cash_yield_frac
-        leg = first_leg(wallet, account.wallet_of)
-        pay(account, leg, earned)
-        account.books[leg, YIELD] += earned
+@kernel
+def accrue_cash(
+    bar, is_apart, cash_yield_frac, legs, books, sums, wallet_cash_usd, wallet_of, is_margined, close_price
+):
+    """Interest on idle cash: what a wallet would have if its margined legs were closed at the last closes.
+
+    ``is_apart``: cash is in no wallet yet. Takes bare arrays, since it is called for every bar.
+    """
+    for wallet in range(1 if is_apart else len(wallet_cash_usd)):
+        idle = sums[CASH] if is_apart else wallet_cash_usd[wallet]
+        if not is_apart:
+            for leg in range(len(wallet_of)):
+                if is_margined[wallet, leg]:
+                    idle += legs[HELD, leg] * close_price[bar - 1, leg]
+        earned = max(idle, 0.0) * cash_yield_frac
+        leg = 0 if is_apart else first_leg(wallet, wallet_of)
+        sums[CASH] += earned
+        legs[LEG_CASH, leg] += earned
+        books[leg, YIELD] += earned
+        if not is_apart:
+            wallet_cash_usd[wallet] += earned
 
 
 @inner_kernel

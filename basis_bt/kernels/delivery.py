@@ -49,10 +49,13 @@ def deliver(bar, order, account, market, combo, fills, contracts, log):
             continue
         at = contracts.delivery_price[leg]
         if account.is_inverse[leg]:
-            revalue_face(leg, contracts.rate_close[bar - 1, leg], contracts.delivery_rate[leg], order, account)
-        excess = order.legs[EXCESS, leg]
-        book_price_move(account.books, leg, held - excess, before[leg], at, before[reference], price[reference])
-        account.books[leg, ROLLBACK_PRICE] -= excess * (at - order.legs[EXCESS_PRICE, leg])
+            earlier, excess = contracts.rate_close[bar - 1, leg], order.legs[EXCESS]
+            cash, wallet_of, sums = account.wallet_cash_usd, account.wallet_of, account.sums
+            rate = contracts.delivery_rate[leg]
+            revalue_face(leg, earlier, rate, account.legs, excess, account.books, sums, cash, wallet_of)
+        left_over = order.legs[EXCESS, leg]
+        book_price_move(account.books, leg, held - left_over, before[leg], at, before[reference], price[reference])
+        account.books[leg, ROLLBACK_PRICE] -= left_over * (at - order.legs[EXCESS_PRICE, leg])
         order.legs[EXCESS, leg] = 0.0
         fee = fee_usd(abs(held), at, contracts.delivery_fee_bps[leg])
         account.books[leg, DELIVERY_FEE] += fee

@@ -32,6 +32,7 @@ def set_fees(bar, fees, day, cum_usd, account, costs):
         return
     if bar > 0 and day[bar] == day[bar - 1]:
         return
+    row = fees.row[bar]
     now = day[bar] - day[0]
     for leg in range(len(costs.fee_bps)):
         cum_usd[now, leg] = account.legs[TRADED, leg]
@@ -41,15 +42,15 @@ def set_fees(bar, fees, day, cum_usd, account, costs):
         for other in range(len(costs.fee_bps)):
             if fees.group[other] == fees.group[leg]:
                 volume_usd += cum_usd[now, other] - cum_usd[since, other]
-        tier = tier_of_volume(leg, volume_usd, fees.tier_volume_usd)
-        set_fee(leg, fees.tier_fee_bps[leg, tier], fees.tier_maker_fee_bps[leg, tier], fees, costs)
+        tier = tier_of_volume(volume_usd, fees.tier_volume_usd[row, leg])
+        set_fee(leg, fees.tier_fee_bps[row, leg, tier], fees.tier_maker_fee_bps[row, leg, tier], fees, costs)
 
 
 @kernel
-def tier_of_volume(leg, volume_usd, tier_volume_usd):
+def tier_of_volume(volume_usd, tier_volume_usd):
     """The highest tier whose volume is reached."""
     tier = 0
-    while tier + 1 < tier_volume_usd.shape[1] and tier_volume_usd[leg, tier + 1] <= volume_usd:
+    while tier + 1 < len(tier_volume_usd) and tier_volume_usd[tier + 1] <= volume_usd:
         tier += 1
     return tier
 

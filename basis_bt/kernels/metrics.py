@@ -28,6 +28,7 @@ from basis_bt.kernels.structs import (
 )
 
 HOURS_PER_YEAR = 8760.0
+ROUNDING_FRAC = 1e-12
 RUIN_FRAC = 1e-9  # of the capital: what is left of an equity that is gone is a rounding difference
 
 
@@ -126,6 +127,12 @@ def ratio_or_null(numerator, denominator):
 
 
 @kernel
+def above_rounding(frac):
+    """A fraction, or 0 where it is what rounding alone makes of an equity that stands still or only rises."""
+    return frac if frac > ROUNDING_FRAC else 0.0
+
+
+@kernel
 def compound_rate(growth, years):
     """Yearly rate that compounds to a growth factor: -1 when all is lost, infinite beyond what a float holds."""
     if growth <= 0.0:
@@ -170,9 +177,9 @@ def trial_metrics(rows, totals, close_price, capital_usd, bar_hours):
         pnl / capital_usd,
         cagr,
         deviation * per_year,
-        ratio_or_null(mean, deviation) * per_year,
-        ratio_or_null(mean, downside) * per_year,
-        ratio_or_null(cagr, deepest),
+        ratio_or_null(mean, above_rounding(deviation)) * per_year,
+        ratio_or_null(mean, above_rounding(downside)) * per_year,
+        ratio_or_null(cagr, above_rounding(deepest)),
         deepest,
         longest * bar_hours,
         totals.n_trades,

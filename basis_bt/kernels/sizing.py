@@ -43,7 +43,11 @@ def combo_quantity(equity_usd, ratio, price, margin_weight, size):
     capital_usd = capital_per_combo_usd(ratio, price, margin_weight)
     if equity_usd <= 0.0 or capital_usd <= 0.0:
         return 0.0
-    return floor_to_lot(size.allocation * equity_usd / capital_usd, size.lot)
+    lot = size.lot
+    for leg in range(len(ratio)):
+        if size.lot_usd[leg] > 0.0:
+            lot = max(lot, size.lot_usd[leg] / (abs(ratio[leg]) * price[leg]))
+    return floor_to_lot(size.allocation * equity_usd / capital_usd, lot)
 
 
 @kernel

@@ -56,12 +56,16 @@ class RuleParams(NamedTuple):
 
 
 class SizeParams(NamedTuple):
-    """Capital, allocation, and the lot of the combo (0: none) with the legs' minimum notionals."""
+    """Capital, allocation, and lots: of the combo (0: none), and in dollars by leg (contracts of dollars, 0: none).
+
+    ``min_notional_usd`` are the legs' minimum notionals.
+    """
 
     capital_usd: float
     allocation: float
     compounding: bool
     lot: float
+    lot_usd: np.ndarray
     min_notional_usd: np.ndarray
 
 
@@ -86,7 +90,7 @@ class CostParams(NamedTuple):
 class Fees(NamedTuple):
     """Fees in force: rows ``(n_rows, n_legs)``, and the row of each bar.
 
-    With ``is_by_volume`` they are instead those of the tier of the trailing volume: tiers ``(n_legs, n_tiers)`` by
+    With ``is_by_volume`` they are instead those of the tier of the trailing volume: ``(n_rows, n_legs, n_tiers)`` by
     ascending volume, padded with infinite ones; legs of one ``group`` share their volume, and ``volume_30d_usd`` is
     traded elsewhere. ``is_in_base``: which legs pay the fee of a buy in base.
     """
@@ -254,6 +258,7 @@ class Recorded(NamedTuple):
     stale: np.ndarray
     direction: np.ndarray
     settlement_position: np.ndarray
+    settlement_usd: np.ndarray
     log: Log
 
 
@@ -370,6 +375,7 @@ def recorded(*, n_bars: int, n_legs: int, n_settlements: int, n_wallets: int = 1
         stale=np.zeros(n_bars, dtype=np.bool_),
         direction=np.zeros(n_bars, dtype=np.int8),
         settlement_position=np.zeros(n_settlements),
+        settlement_usd=np.zeros(n_settlements),
         log=Log(
             fill_index=np.zeros((6 * n_bars * n_legs, len(FILL_INDEX)), dtype=np.int64),
             fill_values=np.zeros((6 * n_bars * n_legs, len(FILL_COLUMNS))),

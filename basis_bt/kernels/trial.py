@@ -156,6 +156,7 @@ def accrue(bar, account, market, out):
                 return MARK_MISSING
             pay(account, leg, paid)
             account.books[leg, FUNDING] += paid
+            out.settlement_usd[k] = paid
     return OK
 
 
@@ -275,33 +276,6 @@ def is_stale(position, missing):
 
 
 @inner_kernel
-def has_accruals(contracts):
-    """Whether anything beside settlements accrues."""
-    return len(contracts.growth) > 0 or contracts.borrow_period_hours.max() > 0.0 or contracts.cash_yield_frac != 0.0
-
-
-@inner_kernel
-def accrue_before(bar, order, account, contracts):
-    """Contract dollars change their worth before anything is paid."""
-    for leg in range(len(account.legs[RATE])):
-        if account.is_inverse[leg]:
-            if bar > 0:
-                revalue_face(leg, contracts.rate_close[bar - 1, leg], contracts.rate_before[bar, leg], order, account)
-            account.legs[RATE, leg] = contracts.rate_open[bar, leg]
-
-
-@inner_kernel
-def accrue_after(bar, order, account, market, wallets, contracts):
-    """Interest and income after the settlements: borrowed spot, idle cash, growth in kind."""
-    if contracts.borrow_period_hours.max() > 0.0:
-        accrue_borrow(bar, account, market, contracts)
-    if contracts.cash_yield_frac != 0.0:
-        accrue_cash(bar, account, market, wallets, contracts)
-    if len(contracts.growth) > 0:
-        accrue_growth(bar, order, account, market, contracts)
-
-
-@inner_kernel
 def totals_of(status, bar, account):
     """How the trial ended, from its counts and sums."""
     counts = account.counts
@@ -324,6 +298,44 @@ def totals_of(status, bar, account):
 
 
 @kernel
+def is_moved(rate, bar):
+    """Whether any rate differs from that of the bar before."""
+    for column in range(rate.shape[1]):
+        if rate[bar, column] != rate[bar - 1, column]:
+            return True
+    return False
+
+
+@kernel
+def is_short(held_base, borrow_period_hours):
+    """Whether anything that pays interest is borrowed."""
+    for leg in range(len(held_base)):
+        if held_base[leg] < 0.0 and borrow_period_hours[leg] > 0.0:
+            return True
+    return False
+
+
+@kernel
+def bars_with(by_leg):
+    """The bars in which anything of ``(n_bars, n_legs)`` is not zero."""
+    out = np.zeros(len(by_leg), dtype=np.bool_)
+    for bar in range(len(by_leg)):
+        for leg in range(by_leg.shape[1]):
+            out[bar] |= by_leg[bar, leg] != 0
+    return out
+
+
+@kernel
+def delivery_bars(n_bars, delivery_bar):
+    """The bars in which a leg is delivered."""
+    out = np.zeros(n_bars, dtype=np.bool_)
+    for leg in range(len(delivery_bar)):
+        if delivery_bar[leg] >= 0:
+            out[delivery_bar[leg]] = True
+    return out
+
+
+@kernel
 def run_trial(market, combo, rule, size, cost_rules, fees, fills, wallets, contracts, out):
     """Run the bars and record them; shapes and meanings in ``structs.py``, the order of events above."""
     n_bars, n_legs = market.close_price.shape
@@ -340,16 +352,24 @@ def run_trial(market, combo, rule, size, cost_rules, fees, fills, wallets, contr
     cash, weight, is_margined = account.wallet_cash_usd, account.weight, wallets.is_margined
     notional, margin_row, open_price = account.legs[NOTIONAL], wallets.margin_row, market.open_price
     floor_usd, mmr, amount_usd = wallets.floor_usd[0], wallets.mmr[0], wallets.amount_usd[0]
-    has_fx = len(contracts.wallet_rate) > 0
-    has_inverse, has_income = contracts.is_inverse.any(), has_accruals(contracts)
+    has_fx, has_inverse = len(contracts.wallet_rate) > 0, contracts.is_inverse.any()
+    has_growth, has_borrow = len(contracts.growth) > 0, contracts.borrow_period_hours.max() > 0.0
     has_delivery, has_rolls = contracts.delivery_bar.max() >= 0, len(contracts.is_roll) > 0
     has_adl, has_loans, has_gas = len(contracts.adl_share) > 0, contracts.loan_of.max() >= 0, len(contracts.gas_usd) > 0
     cum_usd = np.zeros((int(wallets.day[-1] - wallets.day[0]) + 1 if fees.is_by_volume else 0, n_legs))
     has_fee_rows = fees.is_by_volume or len(fees.fee_bps) > 1
+    legs, excess, sums, wallet_of = account.legs, order.legs[EXCESS], account.sums, account.wallet_of
+    rate_open, rate_close, rate_before = contracts.rate_open, contracts.rate_close, contracts.rate_before
+    wallet_rate, borrow_period, cash_yield_frac = (
+        contracts.wallet_rate, contracts.borrow_period_hours, contracts.cash_yield_frac
+    )  # fmt: skip
+    day, fee_row = wallets.day, fees.row
+    is_delivery, is_roll_bar = delivery_bars(n_bars, contracts.delivery_bar), bars_with(contracts.is_roll)
+    is_adl_bar, is_growing = bars_with(contracts.adl_share), bars_with(contracts.growth)
     row = -1
 
     for bar in range(n_bars):
-        if has_fee_rows or bar == 0:
+        if bar == 0 or (has_fee_rows and (day[bar] != day[bar - 1] or fee_row[bar] != fee_row[bar - 1])):
             set_fees(bar, fees, wallets.day, cum_usd, account, costs)
         if margin_row[bar] != row:
             row = margin_row[bar]
@@ -359,24 +379,34 @@ def run_trial(market, combo, rule, size, cost_rules, fees, fills, wallets, contr
                 account.legs[GAS, leg] = contracts.gas_usd[bar, leg]
 
         # 1. arrivals, after what cash itself has gained in dollars
-        if has_fx and bar > 0:
+        if has_fx and bar > 0 and is_moved(wallet_rate, bar):
             accrue_fx(bar, account, wallets, contracts)
         if wallets.is_split and (account.sums[IN_FLIGHT] != 0.0 or account.sums[QUEUED] > 0.0):
             receive(bar, account)
             send_queued(bar, account, wallets)
-        if has_delivery and (contracts.delivery_bar == bar).any():
+        if has_delivery and is_delivery[bar]:
             deliver(bar, order, account, market, combo, fills, contracts, log)
 
         # 2. accruals
         if has_inverse:
-            accrue_before(bar, order, account, contracts)
+            for leg in range(n_legs):
+                if account.is_inverse[leg]:
+                    if legs[FACE, leg] != 0.0:
+                        earlier = rate_close[bar - 1, leg]
+                        revalue_face(leg, earlier, rate_before[bar, leg], legs, excess, books, sums, cash, wallet_of)
+                    legs[RATE, leg] = rate_open[bar, leg]
         if first_settlement[bar + 1] > first_settlement[bar]:
             status = accrue(bar, account, market, out)
             if status != OK:
                 return totals_of(status, bar, account)
-        if has_income and bar > 0:
-            accrue_after(bar, order, account, market, wallets, contracts)
-        if has_inverse or has_income or has_delivery:
+        if has_borrow and is_short(held, borrow_period):
+            accrue_borrow(bar, account, market, contracts)
+        if cash_yield_frac != 0.0 and bar > 0:
+            is_apart = wallets.is_split and not counts[IS_SPLIT]
+            accrue_cash(bar, is_apart, cash_yield_frac, legs, books, sums, cash, wallet_of, is_margined, close_price)
+        if has_growth and is_growing[bar]:
+            accrue_growth(bar, order, account, market, contracts)
+        if has_inverse or (has_delivery and is_delivery[bar]):
             refresh_margin(account, wallets)
 
         # 3. decision
@@ -407,7 +437,7 @@ def run_trial(market, combo, rule, size, cost_rules, fees, fills, wallets, contr
             before[leg], account.legs[CHANGE, leg] = position[leg], 0.0
             if counts[DROPPED_BAR] == bar:
                 before[leg] -= order.legs[EXCESS, leg]
-        is_rolled = has_rolls and contracts.is_roll[bar].any()
+        is_rolled = has_rolls and is_roll_bar[bar]
         if is_rolled:
             for leg in range(n_legs):
                 if contracts.is_roll[bar, leg]:
@@ -434,7 +464,7 @@ def run_trial(market, combo, rule, size, cost_rules, fees, fills, wallets, contr
             refresh_margin(account, wallets)
 
         # 5. intrabar risk
-        if has_adl and contracts.adl_share[bar].any():
+        if has_adl and is_adl_bar[bar]:
             deleverage(bar, order, account, market, combo, contracts, log)
             refresh_margin(account, wallets)
         if wallets.is_tested and (is_worked or counts[HELD_DIRECTION] != 0):
@@ -454,8 +484,9 @@ def run_trial(market, combo, rule, size, cost_rules, fees, fills, wallets, contr
         # 6. mark
         if has_inverse:
             for leg in range(n_legs):
-                if account.is_inverse[leg]:
-                    revalue_face(leg, contracts.rate_open[bar, leg], contracts.rate_close[bar, leg], order, account)
+                if legs[FACE, leg] != 0.0:
+                    earlier = rate_open[bar, leg]
+                    revalue_face(leg, earlier, rate_close[bar, leg], legs, excess, books, sums, cash, wallet_of)
         if bar > 0:
             book_held(books, before, close_price[bar - 1], close_price[bar], combo.reference_leg)
         if is_worked:

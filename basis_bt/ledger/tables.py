@@ -3,10 +3,12 @@
 import numpy as np
 import polars as pl
 
+from basis_bt.core.rulebook import exchange
 from basis_bt.frames.panel import Panel
 from basis_bt.frames.settlements import MARK_SOURCES
 from basis_bt.kernels.structs import (
     BASIS,
+    BOOK_SIGNS,
     BOOKS,
     DELTA,
     EVENTS,
@@ -72,7 +74,7 @@ def attribution_table(panel: Panel, rows: Recorded) -> pl.DataFrame:
 
 def wallets_table(panel: Panel, rows: Recorded) -> pl.DataFrame:
     """One row a bar and wallet: its cash at the end of the bar, and what is under way between all of them."""
-    venues = list(dict.fromkeys(instrument.venue for instrument in panel.instruments))
+    venues = list(dict.fromkeys(exchange(instrument.venue) for instrument in panel.instruments))
     n_bars = panel.n_bars
     return _with_trial(
         pl.DataFrame(
@@ -139,7 +141,7 @@ def funding_table(panel: Panel, market: Market, order: np.ndarray, rows: Recorde
                 "mark_price": pl.Series(market.mark_price, nan_to_null=True),
                 "mark_source": _words(column("mark_source").astype(np.int64), MARK_SOURCES),
                 "position_base": position,
-                "funding_usd": np.where(position == 0.0, 0.0, -position * market.mark_price * market.funding_rate),
+                "funding_usd": rows.settlement_usd,
             }
         )
     )
@@ -171,8 +173,8 @@ def trades_table(panel: Panel, rows: Recorded, totals: Totals) -> pl.DataFrame:
     before = np.where(entry[:, None] > 0, parts[np.maximum(entry - 1, 0)], 0.0)
     gained = parts[last] - before
     exit_ts = pl.Series(np.ascontiguousarray(panel.ts_us[last])).cast(TS)
-    result = gained[:, DELTA] + gained[:, BASIS] + gained[:, FUNDING]
-    costs = gained[:, FUNDING + 1 :].sum(axis=1)
+    signs = np.array(BOOK_SIGNS)
+    costs = gained @ np.where(signs < 0.0, 1.0, 0.0)
     return _with_trial(
         pl.DataFrame(
             {
@@ -182,7 +184,7 @@ def trades_table(panel: Panel, rows: Recorded, totals: Totals) -> pl.DataFrame:
                 "exit_ts": exit_ts,
                 "hold_hours": (last - entry) * panel.bar_hours,
                 "quantity_base": rows.log.trade_values[:n, 0],
-                "pnl_usd": result - costs,
+                "pnl_usd": gained @ signs,
                 "funding_usd": gained[:, FUNDING],
                 "basis_usd": gained[:, BASIS],
                 "delta_usd": gained[:, DELTA],
