@@ -14,7 +14,7 @@ import pytest
 from realdata import real_market
 
 import basis_bt
-from basis_bt.core.errors import ConfigError
+from basis_bt.core.errors import ConfigError, DataError
 from basis_bt.core.rules import rows as rule_rows
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -380,13 +380,11 @@ def test_nothing_is_entered_after_an_expiry(market):
     assert positions(result, 0)[EXPIRY:].tolist() == positions(result, 1)[EXPIRY:].tolist() == [0.0] * 8
 
 
-def test_a_run_that_begins_after_the_expiry_enters_nothing(market):
+def test_a_run_that_begins_after_the_expiry_is_refused(market):
     dated_market(market)
     data = {"start": hour(33).isoformat()}
-    result = simulated(market, {BYBIT_SPOT: 1.0, DATED: -1.0}, n_bars=40, data=data)
-    assert [row["reason"] for row in events(result, "refused")] == ["expired"] * 7
-    assert result.fills.height == 0
-    np.testing.assert_allclose(equity(result), CAPITAL, rtol=0)
+    with pytest.raises(DataError, match="no contract that expires after the run begins"):
+        simulated(market, {BYBIT_SPOT: 1.0, DATED: -1.0}, n_bars=40, data=data)
 
 
 def test_without_an_index_delivery_is_at_the_open_of_the_spot_and_the_manifest_says_so(market):
@@ -619,6 +617,63 @@ def test_a_future_of_prices_alone_is_traded_where_it_has_one(market):
     np.testing.assert_allclose(equity(result)[3:], CAPITAL + gained, rtol=EXACT)
 
 
+def sparse_chain(market, **leg):
+    """Spot at 60,000 against contracts of 60,600 and 61,200 whose prices are seen each eight hours."""
+    market.bars(BYBIT_SPOT, np.full(121, 60e3))
+    for contract, price in ((NEAR, 60.6e3), (FAR, 61.2e3)):
+        hours = range(-8, 121, 8)
+        market.series(contract.replace(":", "/"), hours, close=[price] * len(hours))
+    return {BYBIT_SPOT: 1.0, CHAIN: {"ratio": -1.0, "roll_days": 2, **leg}}
+
+
+def test_a_contract_just_rolled_into_has_its_own_price_where_none_is_seen(market):
+    result = simulated(market, sparse_chain(market), n_bars=120)
+    assert len(fills(result, action="roll")) == 2
+    np.testing.assert_allclose(equity(result), CAPITAL, rtol=EXACT)
+
+
+def test_an_outage_over_a_roll_is_refused(market):
+    raw = config(market, sparse_chain(market), n_bars=120)
+    span = {"start": hour(ROLL_BAR - 1).isoformat(), "end": hour(ROLL_BAR + 3).isoformat()}
+    raw["scenarios"] = [{"kind": "outage", "venue": "bybit", **span}]
+    with pytest.raises(ConfigError, match="an outage covers the roll"):
+        basis_bt.run(raw)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_roll_by_basis_does_not_depend_on_the_order_of_the_legs(market, is_first):
+    far, last = (f"{CHAIN}-{day}" for day in ("20240112", "20240126"))
+    for contract, price in ((NEAR, 60e3), (far, 60.95e3), (last, 61e3)):
+        market.bars(contract, np.full(100, price))
+    chain = {CHAIN: {"ratio": -1.0, "roll_days": 0, "roll_basis_apr": -0.2}}
+    legs = {**chain, last: 1.0} if is_first else {last: 1.0, **chain}
+    result = simulated(market, legs, n_bars=60)
+    assert result.metrics["n_rolls"].item() == 0  # what is not held rolls without a fill
+    entry = fills(result, action="entry", instrument=CHAIN)
+    assert [row["fill_price"] for row in entry] == [60.95e3]
+
+
+def test_a_chain_against_nothing_has_no_basis_to_roll_by(market):
+    market.bars(NEAR, np.full(60, 60e3)).bars(FAR, np.full(60, 61e3))
+    legs = {CHAIN: {"ratio": -1.0, "roll_basis_apr": 0.0}, "future:okx:BTC-USDT": 1.0}
+    with pytest.raises(ConfigError, match="no other leg tells what its basis is"):
+        simulated(market, legs, n_bars=40)
+
+
+def test_a_contract_of_no_day_is_refused(market):
+    with pytest.raises(ConfigError, match="20241340 is no day"):
+        simulated(market, {BYBIT_SPOT: 1.0, f"{CHAIN}-20241340": -1.0}, n_bars=40)
+
+
+def test_a_chain_of_very_many_contracts_is_read(market):
+    market.bars(BYBIT_SPOT, np.full(41, 60e3))
+    for day in range(90):
+        contract = f"{CHAIN}-{(START + timedelta(days=30 + day)):%Y%m%d}"
+        market.bars(contract, np.full(41, 60e3 + day))
+    result = simulated(market, {BYBIT_SPOT: 1.0, CHAIN: -1.0}, n_bars=40)
+    assert fills(result, instrument=CHAIN)[0]["fill_price"] == 60e3
+
+
 # ----------------------------------------------------------------------------------------------------- quote currencies
 
 QUOTED = {"data": {"series": ["quote_usd"]}}
@@ -657,6 +712,25 @@ def test_funding_is_paid_in_the_currency_at_its_rate_of_that_bar(market):
     result = simulated(market, {SPOT: 1.0, PERP: -1.0}, n_bars=12, **QUOTED)
     quantity = CAPITAL / (60e3 + 20e3)
     assert book(result, "funding", 1)[-1] == close_to(quantity * 60e3 * 0.97 * 1e-3)
+
+
+def test_a_row_without_a_rate_leaves_the_one_before_in_force(market):
+    spot = np.full(25, 60e3)
+    market.bars(BYBIT_SPOT, spot).perp("perp:bybit:BTC-USDT", spot)
+    market.series("quote_usd/bybit/USDT", range(-1, 24), open=[1.0] * 10 + [None] + [1.0] * 14, close=[1.0] * 25)
+    legs = {BYBIT_SPOT: 1.0, "perp:bybit:BTC-USDT": -1.0}
+    result = simulated(market, legs, n_bars=24, data={"series": ["quote_usd"]})
+    np.testing.assert_allclose(equity(result), CAPITAL, rtol=EXACT)
+    assert not any("begins within" in flag for flag in result.manifest["flags"])
+
+
+def test_rates_that_begin_after_the_run_are_refused(market):
+    spot = np.full(25, 60e3)
+    market.bars(BYBIT_SPOT, spot).perp("perp:bybit:BTC-USDT", spot)
+    market.series("quote_usd/bybit/USDT", range(30, 40), close=[1.0] * 10)
+    legs = {BYBIT_SPOT: 1.0, "perp:bybit:BTC-USDT": -1.0}
+    with pytest.raises(DataError, match="begins after it"):
+        simulated(market, legs, n_bars=24, data={"series": ["quote_usd"]})
 
 
 def test_a_wallet_of_two_currencies_is_refused(market):

@@ -18,8 +18,14 @@ def check_contracts(config: Config) -> None:
     Raises
     ------
     ConfigError
-        For a reversed combo with a leg that can only be held one way.
+        For a reversed combo with a leg that can only be held one way, or a roll by a basis against nothing.
     """
+    for index, one in enumerate(config.combo.legs):
+        if one.roll_basis_apr is not None and one.parsed.is_chain and index == config.combo.reference:
+            raise ConfigError(
+                f"roll_basis_apr of {one.instrument}: no other leg tells what its basis is",
+                fix="add a spot leg, or roll by days alone",
+            )
     for leg in config.combo.instruments:
         if config.rule.reverse and leg.kind in ON_CHAIN:
             raise ConfigError(
@@ -50,6 +56,8 @@ def contract_params(
     unknown = sorted({*terms.quotes} - {"USD"}) if terms.quote_usd is None else []
     if unknown:
         flags.append(f"{', '.join(unknown)} counts as one dollar: no quote_usd series is named in data.series")
+    if any(one.kind == "lending" for one in panel.instruments) and not config.wallets.is_tested:
+        flags.append('the health of loans is not tested: set wallets.margin = "venue"')
     contracts = Contracts(
         is_inverse=inverse,
         rate_open=np.ascontiguousarray(rates[0]),
@@ -87,7 +95,7 @@ def _borrow(config: Config, panel: Panel) -> tuple[np.ndarray, np.ndarray, np.nd
         if instrument.kind != "spot" or not (one.ratio < 0 or config.rule.reverse):
             continue
         loaded = panel.terms.borrow_apr
-        if loaded is not None and not np.isnan(loaded[:, leg]).all():
+        if not np.isnan(loaded[:, leg]).all():
             rates[:, leg] = loaded[:, leg]
         elif given is not None:
             rates[:, leg] = by_leg(given, instrument, key="costs.borrow_apr")

@@ -119,7 +119,7 @@ def cost_params(config: Config, panel: Panel, fees: Fees) -> CostParams:
         if coef != 0.0 and np.isnan(panel.volume_before[:, index]).all():
             raise DataError(
                 f"impact needs volumes, and {instrument} has none",
-                where={"file": panel.series[index].path},
+                where={"instrument": instrument},
                 fix="set costs.impact_coef_bps to 0 for it, e.g. { spot = 0.0, perp = 1.0 }",
             )
     edges, table, row = _buckets(config, panel)

@@ -13,9 +13,11 @@ import numpy as np
 import polars as pl
 
 from basis_bt.backtest.scenario_checks import PRICED, bars_within, check_bars, check_scenarios
+from basis_bt.core.errors import ConfigError
 from basis_bt.core.instruments import Instrument
 from basis_bt.core.models import Config
 from basis_bt.core.scenarios import Scenario
+from basis_bt.core.units import from_us
 from basis_bt.frames.panel import Panel
 from basis_bt.market.files import Series
 from basis_bt.market.schemas import PRICES, SeriesKey
@@ -127,6 +129,13 @@ def with_scenarios(panel: Panel, config: Config) -> Panel:
         legs = np.array([leg.venue == scenario.venue for leg in panel.instruments])
         tradable &= ~(bars_within(panel, scenario)[:, None] & legs)
     shut = panel.tradable & ~tradable
+    old_open = panel.terms.old_open
+    if old_open is not None and (bar := np.argmax((shut & ~np.isnan(old_open)).any(axis=1))) and shut[bar].any():
+        raise ConfigError(
+            f"an outage covers the roll at {from_us(int(panel.ts_us[bar])).isoformat()}",
+            where={"key": "scenarios"},
+            fix="move the outage, or change roll_days of the chain",
+        )
     if not shut.any():
         return panel
     open_price[1:][shut[1:]] = panel.close_price[:-1][shut[1:]]

@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass, field
+from datetime import datetime
 
 STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 KINDS = ("spot", "perp", "future", "lst", "lending")
@@ -47,6 +48,11 @@ class Instrument:
         pattern, form = _FORMS[kind]
         if not pattern.match(symbol):
             raise ValueError(f"{text!r}: symbol {symbol!r} is not {form}")
+        if kind == "future" and symbol.count("-") == 2:
+            try:
+                datetime.strptime(symbol[-8:], "%Y%m%d")
+            except ValueError:
+                raise ValueError(f"{text!r}: {symbol[-8:]} is no day") from None
         return cls(kind, venue, symbol)
 
     def __str__(self) -> str:

@@ -40,11 +40,14 @@ def in_dollars(panel: Panel, combo: Combo, *, depeg: dict[str, np.ndarray] | Non
     if old_open is not None:
         rate_before = np.where(inverse & ~np.isnan(old_open), coin_open / old_open, rate_open)
         old_open = np.where(inverse, np.where(np.isnan(old_open), np.nan, coin_open), old_open * rates)
+    of_oracle = [one.kind == "lending" and source == "mark"
+                 for one, source in zip(panel.instruments, panel.margin_source, strict=True)]  # fmt: skip
+    margin_rate = np.where(of_oracle, 1.0, rate_open)  # an oracle's prices are dollars
     arrays = {
         "open_price": np.where(inverse, coin_open, opens),
         "close_price": np.where(inverse, coin_close, closes),
         **{
-            name: getattr(panel, name) * rate_open
+            name: getattr(panel, name) * (margin_rate if name.startswith("margin") else rate_open)
             for name in ("high_price", "low_price", "margin_open", "margin_high", "margin_low")
         },
     }

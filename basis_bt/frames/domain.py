@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from basis_bt.core.errors import ConfigError
+from basis_bt.core.errors import ConfigError, DataError
 from basis_bt.core.instruments import ON_CHAIN, Instrument
 from basis_bt.core.models import Data
 from basis_bt.market.files import Series, read_series
@@ -86,6 +86,12 @@ def domain_columns(
         start_us = read_from_us - 2 * data.bar_us
         read = read_series(market_root(data.root), named.key, start_us=start_us, end_us=end_us, checks=data.checks)
         series.append(read)
+        if read.frame.is_empty():
+            raise DataError(
+                f"{named.key} has no row within the run and begins after it",
+                where={"file": read.path, "start": data.start, "end": data.end},
+                fix="fetch it from before the run on",
+            )
         columns += _columns(read, named, row_end_us=row_end_us, bar_us=data.bar_us)
     return columns, series
 

@@ -1,6 +1,7 @@
 """Dated futures: when they expire, and the chain of contracts that a leg rolls through."""
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ import polars as pl
 from basis_bt.core.errors import DataError
 from basis_bt.core.instruments import Instrument, Leg
 from basis_bt.core.rulebook import delivery_rule
-from basis_bt.core.units import HOURS_PER_YEAR, US_PER_DAY, US_PER_HOUR, to_us
+from basis_bt.core.units import HOURS_PER_YEAR, US_PER_DAY, US_PER_HOUR, from_us, to_us
 from basis_bt.frames.align import FIELDS, align, resample
 from basis_bt.frames.points import latest, point_bars
 from basis_bt.market.files import Series
@@ -23,13 +24,15 @@ class Chain:
     """A leg of dated futures on the rows of a run.
 
     ``frame`` has the bars of the contract held in each row; ``expiry_us`` the expiry of that contract ``(n_rows,)``;
-    ``old_open`` the old contract's open where it is left for the next one, NaN elsewhere ``(n_rows,)``; ``contracts``
-    the contract of each row, an index into the series given.
+    ``old_open`` the old contract's open where it is left for the next one, NaN elsewhere ``(n_rows,)``; ``last_close``
+    the last known close of the contract of the row; ``contracts`` the contract of each row, an index into the series
+    given.
     """
 
     frame: pl.DataFrame
     expiry_us: np.ndarray
     old_open: np.ndarray
+    last_close: np.ndarray
     contracts: np.ndarray
 
 
@@ -49,25 +52,32 @@ def contracts_of(root: Path, chain: Instrument) -> list[Instrument]:
     """
     folder = root / "future" / chain.venue
     names = {path.name.removesuffix(".parquet") for path in folder.iterdir()} if folder.is_dir() else set()
-    found = sorted(name for name in names if name.rpartition("-")[0] == chain.symbol and name[-8:].isdigit())
+    found = sorted(name for name in names if re.fullmatch(rf"{re.escape(chain.symbol)}-20[0-9]{{6}}", name))
     if not found:
         raise DataError(
             f"the market folder has no dated future of {chain}",
             where={"folder": folder},
             fix=f"fetch its contracts as {chain.symbol}-YYYYMMDD.parquet",
         )
-    return [Instrument("future", chain.venue, name) for name in found]
+    try:
+        return [Instrument.parse(f"future:{chain.venue}:{name}") for name in found]
+    except ValueError as error:
+        raise DataError(str(error), where={"folder": folder}, fix="give the file the day it expires on") from None
 
 
 def dated_bars(contracts: list[Series], *, bar_us: int) -> list[pl.DataFrame]:
     """Bars of the contracts' files, of one step; prices alone become bars of what was seen at instants."""
     stamps = [series.frame["ts"].to_physical().to_numpy() for series in contracts]
-    step_us = min((int(np.diff(ts_us).min()) for ts_us in stamps if len(ts_us) > 1), default=None)
+    has_bars = [{"open", "high", "low"} <= set(series.frame.columns) for series in contracts]
+    steps = [
+        np.diff(ts_us).min() for ts_us, is_bars in zip(stamps, has_bars, strict=True) if is_bars and len(ts_us) > 1
+    ]
+    step_us = int(min(steps)) if steps else None
     return [
         resample(dataclasses.replace(series, step_us=step_us), bar_us=bar_us)
-        if {"open", "high", "low"} <= set(series.frame.columns)
+        if is_bars
         else point_bars(ts_us, series.frame["close"].to_numpy(), bar_us=bar_us)
-        for series, ts_us in zip(contracts, stamps, strict=True)
+        for series, ts_us, is_bars in zip(contracts, stamps, has_bars, strict=True)
     ]
 
 
@@ -92,6 +102,11 @@ def chained(
     series : the contracts by expiry; one alone never rolls
     reference_close : closes of the reference leg on the rows, carried, NaN where none is known; None: this leg is it
     first_us, n_rows, n_warmup, bar_us : the rows, of which the run begins after ``n_warmup``
+
+    Raises
+    ------
+    DataError
+        If every contract has expired before the run.
     """
     rows_us = first_us + np.arange(n_rows, dtype=np.int64) * bar_us
     of_contracts = dated_bars(series, bar_us=bar_us)
@@ -99,7 +114,13 @@ def chained(
     expiry_us = [expiry_us_of(Instrument.parse(str(one.key.instrument))) for one in series]
     opens = [_column(grid, "open") for grid in grids]
     closes = [known_closes(bars, first_us=first_us, n_rows=n_rows, bar_us=bar_us) for bars in of_contracts]
-    now = next((k for k, us in enumerate(expiry_us) if us > rows_us[n_warmup]), len(series) - 1)
+    now = next((k for k, us in enumerate(expiry_us) if us > rows_us[n_warmup]), None)
+    if now is None:
+        raise DataError(
+            f"{leg.instrument} has no contract that expires after the run begins",
+            where={"file": series[-1].path, "first bar": from_us(int(rows_us[n_warmup])).isoformat()},
+            fix="fetch the contracts that traded then, or begin the run earlier",
+        )
     held, old_open = np.full(n_rows, now), np.full(n_rows, np.nan)
     for row in range(n_warmup, n_rows):
         left_us = expiry_us[now] - rows_us[row]
@@ -113,11 +134,18 @@ def chained(
                 old_open[row] = opens[now][row]
                 now += 1
         held[row] = now
-    columns = {field: np.choose(held, [_column(grid, field) for grid in grids]) for field in FIELDS}
+    rows = np.arange(n_rows)
+    columns = {field: np.stack([_column(grid, field) for grid in grids])[held, rows] for field in FIELDS}
     expiries = np.array(expiry_us, dtype=np.int64)[held]
     columns["open"] = np.where(rows_us < expiries, columns["open"], np.nan)
     data = [pl.Series(name, values, nan_to_null=True) for name, values in columns.items()]
-    return Chain(frame=pl.DataFrame([grids[0]["ts"], *data]), expiry_us=expiries, old_open=old_open, contracts=held)
+    return Chain(
+        frame=pl.DataFrame([grids[0]["ts"], *data]),
+        expiry_us=expiries,
+        old_open=old_open,
+        last_close=np.stack(closes)[held, rows],
+        contracts=held,
+    )
 
 
 def known_closes(bars: pl.DataFrame, *, first_us: int, n_rows: int, bar_us: int) -> np.ndarray:

@@ -110,7 +110,8 @@ def bars_on_grid(
     if combo.reference in frames:
         reference = known_closes(frames[combo.reference], **grid)
     chains = {}
-    for leg, contracts in dated.items():
+    for leg in sorted(dated, key=lambda leg: leg != combo.reference):  # the others may roll by its closes
+        contracts = dated[leg]
         coin = None if leg == combo.reference else reference
         chains[leg] = chained(combo.legs[leg], contracts, coin, n_warmup=n_warmup, **grid)
         frames[leg] = chains[leg].frame

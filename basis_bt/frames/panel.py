@@ -15,6 +15,7 @@ from basis_bt.core.units import HOURS_PER_YEAR, US_PER_HOUR, bars_up, hours_to_u
 from basis_bt.frames.align import align, grid_span, resample
 from basis_bt.frames.domain import domain_columns
 from basis_bt.frames.funding_columns import history_hours, settled_columns
+from basis_bt.frames.futures import Chain
 from basis_bt.frames.legs import Reader, bars_on_grid, oracle_bars, read_bars
 from basis_bt.frames.settlements import Settlements, funding_by_row, settlements, trailing_funding
 from basis_bt.frames.terms import Terms, read_terms
@@ -184,8 +185,9 @@ def load_panel(
     latest = [dated[leg][chain.contracts[n_warmup]] if (chain := chains.get(leg)) else series
               for leg, series in enumerate(bars)]  # fmt: skip
     return _panel(
-        combo, latest, frame.with_columns(added), all_series, paid, terms, mark_bars, n_warmup=n_warmup, bar_us=bar_us
-    )
+        combo, latest, frame.with_columns(added), all_series, paid, terms, mark_bars, chains,
+        n_warmup=n_warmup, bar_us=bar_us,
+    )  # fmt: skip
 
 
 def _with_ends(funding: Series, *, first_us: int, last_us: int) -> Series:
@@ -204,6 +206,7 @@ def _panel(
     paid: dict[int, Settlements],
     terms: Terms,
     mark_bars: dict[int, pl.DataFrame],
+    chains: dict[int, Chain],
     *,
     n_warmup: int,
     bar_us: int,
@@ -220,11 +223,13 @@ def _panel(
                 closes[0, leg] = before["close"][-1]
                 volume[0, leg] = before["volume"][-1] if "volume" in before.columns else np.nan
     last_close = carried(closes)
+    for leg, chain in chains.items():  # of the contract held, not of the one left
+        last_close[:, leg] = chain.last_close
     for leg in np.flatnonzero(np.isnan(last_close[n_warmup])).tolist():
         raise DataError(
             f"{combo.instruments[leg]} has no price at or before the first bar of the run",
             where={"file": bars[leg].path, "first bar": str(frame["ts"][n_warmup])},
-            fix="begin the run later, or fetch the contract that traded then",
+            fix="begin the run later, or fetch what traded then",
         )
     tradable = ~np.isnan(opens[n_warmup:])
     arrival = np.where(tradable, opens[n_warmup:], last_close[n_warmup - 1 : -1])

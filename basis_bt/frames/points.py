@@ -20,18 +20,29 @@ def point_bars(ts_us: np.ndarray, price: np.ndarray, *, bar_us: int) -> pl.DataF
     end = np.searchsorted(ts_us, stamps + bar_us, side="right")
     opens = np.where(after > begin, price[begin.clip(max=len(price) - 1)], np.nan)
     closes = np.where(end > after, price[end - 1], np.nan)
-    edges = np.column_stack([begin, end]).ravel()
-    padded = np.append(price, price[-1:])
-    high, low = (extreme.reduceat(padded, edges)[::2] for extreme in (np.maximum, np.minimum))
+    high, low = _extremes(price, begin, end)
     return _frame(stamps, opens, high, low, closes)
 
 
 def step_bars(ts_us: np.ndarray, value: np.ndarray, *, first_us: int, n_rows: int, bar_us: int) -> pl.DataFrame:
-    """Bars of a value that holds until the next one: every bar has an open and a close once there is a value."""
+    """Bars of a value that holds until the next one: every bar has an open and a close once there is a value.
+
+    High and low are the extremes of all values in force in the bar, that at the instant of its end included.
+    """
     stamps = first_us + np.arange(n_rows, dtype=np.int64) * bar_us
-    opens, closes = latest(ts_us, value, stamps), latest(ts_us, value, stamps + bar_us)
-    known = ~np.isnan(opens)
-    return _frame(*(a[known] for a in (stamps, opens, np.maximum(opens, closes), np.minimum(opens, closes), closes)))
+    stamps = stamps[stamps >= ts_us[0]] if len(ts_us) else stamps[:0]
+    begin = np.searchsorted(ts_us, stamps, side="right") - 1
+    end = np.searchsorted(ts_us, stamps + bar_us, side="right")
+    high, low = _extremes(value, begin, end)
+    return _frame(stamps, value[begin], high, low, value[end - 1])
+
+
+def _extremes(price: np.ndarray, begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Largest and least of ``price[begin:end]`` for each bar, none of them empty."""
+    edges, padded = np.column_stack([begin, end]).ravel(), np.append(price, price[-1:])
+    if not len(edges):
+        return np.empty(0), np.empty(0)
+    return np.maximum.reduceat(padded, edges)[::2], np.minimum.reduceat(padded, edges)[::2]
 
 
 def latest(ts_us: np.ndarray, value: np.ndarray, at_us: np.ndarray) -> np.ndarray:

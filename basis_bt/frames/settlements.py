@@ -36,7 +36,7 @@ def settlements(funding: Series, trades: Series, marks: Series | None, *, bar_us
     """The settlements of a perp with their marks.
 
     A settlement without a mark of its own takes the latest price at or before it among the mark bars and the perp's
-    trade bars, at the files' own step, so that funding does not depend on the bar of the run (SPEC 2 and 9).
+    trade bars, at the files' own step, so that funding does not depend on the bar of the run.
     A settlement before the first price has a NaN mark; no position can exist there.
     """
     frame = funding.frame

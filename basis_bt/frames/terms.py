@@ -2,18 +2,23 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 
+from basis_bt.core.errors import DataError
 from basis_bt.core.instruments import ON_CHAIN, Combo, Instrument
 from basis_bt.core.models import Data
-from basis_bt.core.rulebook import is_coin_margined
+from basis_bt.core.rulebook import delivery_rule, is_coin_margined
+from basis_bt.core.units import US_PER_DAY, US_PER_HOUR, from_us
 from basis_bt.frames.futures import Chain
 from basis_bt.frames.points import latest
 from basis_bt.market.files import Series, has_series
 from basis_bt.market.remote import market_root
 from basis_bt.market.schemas import SeriesKey
 
+US_PER_MINUTE = US_PER_HOUR // 60
 GAS = SeriesKey("gas", "gas", "ethereum")
 
 
@@ -35,7 +40,7 @@ class Terms:
     quotes: list[str]
     quote_usd: np.ndarray | None = None
     growth: np.ndarray | None = None
-    borrow_apr: np.ndarray | None = None
+    borrow_apr: np.ndarray
     gas_gwei: np.ndarray | None = None
     expiry_us: np.ndarray
     delivery_price: np.ndarray
@@ -46,11 +51,11 @@ class Terms:
     flags: list[str] = field(default_factory=list)
 
 
-Reader = Callable[[SeriesKey], Series]
+ReadSeries = Callable[[SeriesKey], Series]
 
 
 def read_terms(
-    data: Data, combo: Combo, *, ts_us: np.ndarray, chains: dict[int, Chain], n_warmup: int, read: Reader
+    data: Data, combo: Combo, *, ts_us: np.ndarray, chains: dict[int, Chain], n_warmup: int, read: ReadSeries
 ) -> tuple[Terms, list[Series]]:
     """The terms of all legs on the bars of a run, and the series they were read from.
 
@@ -73,13 +78,19 @@ def read_terms(
 
     def values(key: SeriesKey, *columns: str, at_us: np.ndarray) -> np.ndarray:
         series = used.setdefault(str(key), read(key))
-        column = next(name for name in columns if name in series.frame.columns)
-        stamps = series.frame["ts"].to_physical().to_numpy()
-        out = latest(stamps, series.frame[column].to_numpy(), at_us)
-        if np.isnan(out).any():
+        present = [name for name in columns if name in series.frame.columns]
+        rows = series.frame.select("ts", value=pl.coalesce(present)).drop_nulls()
+        stamps, held = rows["ts"].to_physical().to_numpy(), rows["value"].to_numpy()
+        if not len(stamps) or stamps[0] > at_us[-1]:
+            raise DataError(
+                f"{key} begins after the run", where={"file": series.path}, fix="fetch it from before the run on"
+            )
+        if stamps[0] > at_us[0]:
             flags.append(f"{key} begins within the run: its first value stands in for the time before")
-            out = np.where(np.isnan(out), series.frame[column][0], out)
-        return out
+        step_us = np.median(np.diff(stamps)) if len(stamps) > 1 else 0
+        if at_us[-1] - stamps[-1] > max(3 * step_us, US_PER_DAY):
+            flags.append(f"{key} ends on {from_us(int(stamps[-1])).date()}: its last value stands in from then on")
+        return latest(stamps, held, np.maximum(at_us, stamps[0]))
 
     quotes = [one.priced_by.quote or "USD" for one in combo.legs]
     quote_usd = None
@@ -138,22 +149,19 @@ def _index_columns(instrument: Instrument, ratio: float) -> Sequence[str]:
 
 
 def _delivery_price(
-    instrument: Instrument, chain: Chain, *, root: object, read: Reader, used: dict[str, Series]
+    instrument: Instrument, chain: Chain, *, root: Path, read: ReadSeries, used: dict[str, Series]
 ) -> float:
     """Mean of the index over the venue's minutes before the expiry, from index bars; NaN where none are loaded."""
-    from basis_bt.core.rulebook import delivery_rule
-    from basis_bt.core.units import from_us
-
     pair = "-".join(instrument.symbol.split("-")[:2])
     key = SeriesKey("index", instrument.venue, pair)
-    if not has_series(root, key):  # type: ignore[arg-type]
+    if not has_series(root, key):
         return float("nan")
     expiry_us = int(chain.expiry_us[-1])
     rule = delivery_rule(instrument, on=from_us(expiry_us).date())
     series = used.setdefault(str(key), read(key))
     ts = series.frame["ts"].to_physical().to_numpy()
     begin, end = ts, ts + (series.step_us or 0)
-    overlap = np.minimum(end, expiry_us) - np.maximum(begin, expiry_us - rule.averaging_minutes * 60_000_000)
+    overlap = np.minimum(end, expiry_us) - np.maximum(begin, expiry_us - rule.averaging_minutes * US_PER_MINUTE)
     weight = np.maximum(overlap, 0)
     if not weight.sum():
         return float("nan")

@@ -1,4 +1,4 @@
-"""Splitting price PnL into delta and basis, and fills into their costs (SPEC 6)."""
+"""Splitting price PnL into delta and basis, and fills into their costs."""
 
 from basis_bt.kernels._jit import kernel
 from basis_bt.kernels.structs import BASIS, DELTA

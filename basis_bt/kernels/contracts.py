@@ -156,7 +156,7 @@ def accrue_cash(
 
 @inner_kernel
 def accrue_growth(bar, order, account, market, contracts):
-    """Let positions with an index grow in kind, and the ratio they are hedged by; in cash while an order is log."""
+    """Let positions with an index grow in kind, and the ratio they are hedged by; in cash while an order is out."""
     for leg in range(len(account.legs[HELD])):
         growth, held = contracts.growth[bar, leg], account.legs[HELD, leg]
         if growth == 0.0 or held == 0.0:

@@ -1,4 +1,4 @@
-"""What a fill costs, as scalar functions; backtest and live adapter call the same ones (SPEC 4)."""
+"""What a fill costs, as scalar functions; backtest and live adapter call the same ones."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Filling one leg (SPEC 4): what share of it fills, at which price, and what that costs."""
+"""Filling one leg: what share of it fills, at which price, and what that costs."""
 
 import math
 
@@ -116,7 +116,7 @@ def book_costs(books, leg, values):
 
 @kernel
 def move_to_rollback(books, leg, values, share):
-    """Take the share of a fill's costs that has to be closed again log of its books: it is a cost of the rollback."""
+    """Take the share of a fill's costs that has to be closed again out of its books: it is a cost of the rollback."""
     books[leg, DELAY] -= share * values[5]
     books[leg, SPREAD] -= share * values[6]
     books[leg, BUCKET] -= share * values[7]

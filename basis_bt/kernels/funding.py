@@ -1,4 +1,4 @@
-"""Funding of a linear perpetual (SPEC 2)."""
+"""Funding of a linear perpetual."""
 
 from basis_bt.kernels._jit import kernel
 

@@ -1,4 +1,4 @@
-"""Where a position or a wallet is liquidated, and what that costs (SPEC 5; reference/margin.md 3 to 6).
+"""Where a position or a wallet is liquidated, and what that costs.
 
 Equity is a straight line in the price, and maintenance is one within a tier; so every answer here is found tier by tier
 in closed form. Tiers and wallets are described in ``margin.py``. NaN stands for a price that does not exist: never.

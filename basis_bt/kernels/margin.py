@@ -1,4 +1,4 @@
-"""What a wallet is worth and what it must keep, at one set of prices (SPEC 5; reference/margin.md 2).
+"""What a wallet is worth and what it must keep, at one set of prices.
 
 The tiers of a leg are arrays ``floor_usd, mmr, amount_usd``, ascending from a floor of 0: row k holds for
 ``floor_k < n <= floor_{k+1}``, the last one for all above. Rows that pad a shorter table have an infinite floor. The

@@ -1,4 +1,4 @@
-"""Metrics of one trial (SPEC 7 and 9), over its recorded rows; NaN stands for null."""
+"""Metrics of one trial, over its recorded rows; NaN stands for null."""
 
 import math
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""An order from its decision until it is done: attempts, what stays of a part, closing what does not (SPEC 4).
+"""An order from its decision until it is done: attempts, what stays of a part, closing what does not.
 
 An attempt begins when every leg can be traded, fills each leg in its own bar, and resolves in the bar of the last one.
 What does not stay is the excess; it is closed, and its whole loss is a cost of the rollback.
@@ -275,7 +275,7 @@ def resolve(bar, order, account, market, costs, fills, log):
 
 @inner_kernel
 def set_excess(bar, leg, excess, order, account, market, log):
-    """Take the part of a fill that does not stay log of the position and its books; it is marked apart from now on."""
+    """Take the part of a fill that does not stay out of the position and its books; it is marked apart from now on."""
     share, row = excess / order.legs[FILLED, leg], order.marks[FILL_ROW, leg]
     books = account.books
     move_to_rollback(books, leg, log.fill_values[row], share)

@@ -1,4 +1,4 @@
-"""The threshold rule (SPEC 3). A comparison with a NaN signal is false, so a null signal changes nothing."""
+"""The threshold rule. A comparison with a NaN signal is false, so a null signal changes nothing."""
 
 from basis_bt.kernels._jit import kernel
 from basis_bt.kernels.structs import MAX_HOLD, SIGNAL, STOP
@@ -8,7 +8,7 @@ HOLD = -1
 
 @kernel
 def entry_direction(signal, rule):
-    """+1 or -1 to enter as written or reversed, 0 to stay log."""
+    """+1 or -1 to enter as written or reversed, 0 to stay out."""
     if signal >= rule.entry:
         return 1
     if rule.reverse and signal <= -rule.entry:

@@ -1,4 +1,4 @@
-"""How much of a combo an entry trades (SPEC 3)."""
+"""How much of a combo an entry trades."""
 
 import math
 

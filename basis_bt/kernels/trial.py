@@ -1,12 +1,13 @@
 """One backtest of one parameter set.
 
-The order of events in a bar, as in SPEC 2:
+The order of events in a bar, as in docs/semantics.md:
 
-1. arrivals: transfers reach their wallet, queued ones are sent
-2. accruals: the settlements of the bar, on the position held before its fills
+1. arrivals: cash is worth what its currency is, transfers reach their wallet, queued ones are sent, futures delivered
+2. accruals: contract dollars revalued, the settlements of the bar on the position held before its fills, interest on
+   borrowed spot and on idle cash, growth of indices
 3. decision: on what was known at the stamp, unless an order is in flight; else whether a wallet needs cash
-4. fill: of the order in flight, as far as the bar gives it
-5. intrabar risk: the margin of each wallet at the bar's worst prices
+4. fill: rolls, then the order in flight, as far as the bar gives it
+5. intrabar risk: deleveraging, then the margin of each wallet and the health of loans at the bar's worst prices
 6. mark: equity at the closes, and the books
 """
 

@@ -1,4 +1,4 @@
-"""Cash of several wallets: its split at an entry, what moves between them, when it arrives (SPEC 5).
+"""Cash of several wallets: its split at an entry, what moves between them, when it arrives.
 
 Total cash is unchanged by a movement but for its fee; what is under way belongs to no wallet.
 """

@@ -1,4 +1,4 @@
-"""The books must balance: checked on every run, per leg and in total, at every bar (SPEC 6)."""
+"""The books must balance: checked on every run, per leg and in total, at every bar."""
 
 import numpy as np
 

@@ -99,7 +99,8 @@ def delivery_rule(instrument: Instrument, *, on: date) -> DeliveryRule:
         If the rulebook has no row for the venue.
     """
     own = home(instrument)
-    row = venue_row("delivery", own.venue, on, what="delivery rule", fix="leave the contract before it expires")
+    fix = "add its hour, minutes and fee to the rulebook: docs/rulebook.md"
+    row = venue_row("delivery", own.venue, on, what="delivery rule", fix=fix)
     by_rate = "fee_bps" in row
     return DeliveryRule(
         expiry_hour=int(row["expiry_hour"]),
