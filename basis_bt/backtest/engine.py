@@ -111,7 +111,7 @@ def simulate(prepared: Prepared, rows: Recorded) -> tuple[Totals, Any]:
     from basis_bt.kernels.trial import run_trial
 
     if not is_compiled():
-        print("basis_bt: compiling kernels (once per version, about 15 s) ...", file=sys.stderr, flush=True)
+        print("basis_bt: compiling kernels (once per version, up to a minute) ...", file=sys.stderr, flush=True)
     panel, parameters = prepared.panel, prepared.parameters
     totals = run_trial(prepared.market, *parameters, rows)
     if totals.status != OK:
