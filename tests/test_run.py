@@ -113,6 +113,11 @@ def test_a_cost_table_without_a_column_is_refused(tmp_path, column):
         basis_bt.run(raw)
 
 
+def test_a_sale_that_would_cost_more_than_its_price_ends_the_run():
+    with pytest.raises(KernelError, match="a sale would cost more than its price"):
+        basis_bt.run(sample(costs__impact_coef_bps=1e6))
+
+
 def test_impact_before_any_volume_ends_the_trial_with_its_bar():
     raw = sample(costs__impact_coef_bps=1.0) | {"signal": {"name": "sql", "sql": "1.0"}}
     with pytest.raises(KernelError, match="volume") as error:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from basis_bt.backtest.parameters import by_leg, midnight_us, row_of_bar, rule_days
+from basis_bt.backtest.parameters import by_leg, is_given, row_of_bar, rule_days
 from basis_bt.core.errors import ConfigError, DataError
-from basis_bt.core.instruments import ON_CHAIN, Instrument
+from basis_bt.core.instruments import ON_CHAIN
 from basis_bt.core.models import Config, PerLeg
 from basis_bt.core.rulebook import exchange, fee_bps, fee_kind, fee_ladder
 from basis_bt.core.units import parse_instant
@@ -31,18 +31,12 @@ def one_way_bps(config: Config) -> list[float]:
     return [spread + fee for spread, fee in zip(spreads, resolved_fees_bps(config), strict=True)]
 
 
-def _is_given(given: PerLeg | None, instrument: Instrument) -> bool:
-    return given is not None and (
-        not isinstance(given, dict) or bool({str(instrument), instrument.kind} & given.keys())
-    )
-
-
 def _fees_on(config: Config, on: date, *, liquidity: str) -> list[float]:
     costs, key = config.costs, f"{liquidity}_fee_bps"
     given: PerLeg | None = getattr(costs, key)
     out = []
     for instrument in config.combo.instruments:
-        if _is_given(given, instrument):
+        if is_given(given, instrument):
             out.append(by_leg(given, instrument, key=f"costs.{key}"))
         elif instrument.kind in ON_CHAIN:
             out.append(0.0)  # a pool's fee is part of its price; gas is charged apart
@@ -91,7 +85,7 @@ def _ladders(
         rows.append([])
         for leg, instrument in enumerate(config.combo.instruments):
             base = (bps[leg], maker_bps[leg])
-            given = [_is_given(getattr(costs, f"{key}_fee_bps"), instrument) for key in keys]
+            given = [is_given(getattr(costs, f"{key}_fee_bps"), instrument) for key in keys]
             climbs = costs.fee_tier == "volume" and instrument.kind not in ON_CHAIN
             own: list[tuple[float, ...]] = [(0.0, *base)]
             for step in fee_ladder(instrument, on=day) if climbs else []:
@@ -187,6 +181,4 @@ def _day_table(path: Path, pairs: list[str], panel: Panel) -> tuple[np.ndarray, 
                 f"{pair} has other days or sizes than the rest", where={"file": path}, fix="use one grid for all"
             )
         cube[leg] = mine["cost_bps"].to_numpy().reshape(len(days), len(sizes))
-    day_us = np.array([midnight_us(day) for day in days.to_list()])
-    row = np.maximum(np.searchsorted(day_us, panel.ts_us, side="right") - 1, 0).astype(np.int64)
-    return np.tile(sizes, (len(pairs), 1)), cube, row
+    return np.tile(sizes, (len(pairs), 1)), cube, row_of_bar(days.to_list(), panel.ts_us)

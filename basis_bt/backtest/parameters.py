@@ -8,7 +8,7 @@ import numpy as np
 
 from basis_bt.core.errors import ConfigError
 from basis_bt.core.instruments import ON_CHAIN, Instrument
-from basis_bt.core.models import Config
+from basis_bt.core.models import Config, PerLeg
 from basis_bt.core.rulebook import contract_size, days_of_change, exchange, is_coin_margined, lot_and_minimum
 from basis_bt.core.units import US_PER_DAY, bars_up, parse_hours, parse_instant
 from basis_bt.frames.panel import Panel
@@ -31,6 +31,13 @@ def by_leg(value: Any, instrument: Instrument, *, key: str, default: float | Non
     if found is None:
         raise ConfigError(f"{key}: nothing is given for {instrument}", fix=f'add "{instrument.kind}" or "{instrument}"')
     return found
+
+
+def is_given(given: PerLeg | None, instrument: Instrument) -> bool:
+    """Whether a value by leg says something of an instrument."""
+    if isinstance(given, dict):
+        return bool({str(instrument), instrument.kind} & given.keys())
+    return given is not None
 
 
 def combo_params(config: Config) -> ComboParams:

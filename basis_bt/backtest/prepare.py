@@ -109,10 +109,10 @@ def prepare(config: Config, *, signal: Signal | None = None) -> Prepared:
     """
     signal = configured_signal(config) if signal is None else signal
     size, size_flags = size_params(config)
-    resolved_fees_bps(config)
+    resolved_fees_bps(config)  # an unknown fee is refused before any file is read
     check_contracts(config)
     panel = loader(config, signal)()
-    market, order = market_struct(panel, evaluate(signal, panel), decision_basis(panel, config))
+    market, order = market_struct(panel, evaluate(signal, panel), decision_basis_bps(panel, config))
     adl, halts_us = (adl_shares(config, panel), transfer_halts(config)) if config.scenarios else (None, [])
     wallets, wallet_flags = wallet_params(config, panel, halts_us=halts_us)
     contracts, contract_flags = contract_params(config, panel, adl_share=adl)
@@ -137,7 +137,7 @@ def prepare(config: Config, *, signal: Signal | None = None) -> Prepared:
     )
 
 
-def decision_basis(panel: Panel, config: Config) -> np.ndarray:
+def decision_basis_bps(panel: Panel, config: Config) -> np.ndarray:
     """The basis of the closes before each decision, NaN where null or where the combo has no long or no short leg."""
     ratios = [leg.ratio for leg in config.combo.legs]
     if min(ratios) > 0 or max(ratios) < 0:

@@ -5,7 +5,7 @@ from datetime import date
 
 import numpy as np
 
-from basis_bt.backtest.parameters import backing_spot, by_leg, row_of_bar, rule_days, wallets_of
+from basis_bt.backtest.parameters import backing_spot, by_leg, is_given, row_of_bar, rule_days, wallets_of
 from basis_bt.core.models import Config
 from basis_bt.core.rulebook import MarginTiers, liquidation_fee_bps, margin_tiers
 from basis_bt.core.units import US_PER_DAY, bars_up, parse_hours, parse_instant, to_us
@@ -97,7 +97,7 @@ def _liquidation_fees(config: Config, *, on: date) -> list[float]:
     for leg in config.combo.instruments:
         if not (leg.is_margined and config.wallets.is_tested):
             out.append(0.0)
-        elif given is None or (isinstance(given, dict) and not {str(leg), leg.kind} & given.keys()):
+        elif not is_given(given, leg):
             out.append(liquidation_fee_bps(leg, on=on))
         else:
             out.append(by_leg(given, leg, key="wallets.liquidation_fee_bps"))

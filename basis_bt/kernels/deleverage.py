@@ -27,8 +27,7 @@ def deleverage(bar, order, account, market, combo, contracts, log):
         if not is_dropped:
             is_dropped = True
             drop_order(bar, order, account, log)
-        close_at(bar, leg, share, price, order, account, market, combo.reference_leg)
-        change = -held if share == 1.0 else -share * held
+        change = close_at(bar, leg, share, price, order, account, market, combo.reference_leg)
         record_closing(bar, leg, change, price[leg], 0.0, DELEVERAGE, DELEVERAGED, account, log)
         write_event(log, account, bar, DELEVERAGE, DELEVERAGED, account.counts[HELD_DIRECTION], abs(change))
     if is_dropped:

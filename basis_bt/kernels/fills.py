@@ -5,7 +5,7 @@ import math
 from basis_bt.kernels import costs as cost_rules
 from basis_bt.kernels._jit import inner_kernel, kernel
 from basis_bt.kernels.draws import FILL, REJECT, uniform
-from basis_bt.kernels.status import OK, PRICE_MISSING, VOLUME_MISSING
+from basis_bt.kernels.status import COST_OVER_PRICE, OK, PRICE_MISSING, VOLUME_MISSING
 from basis_bt.kernels.structs import BERNOULLI, BUCKET, BY_VOLUME, DELAY, FEES, IMPACT, ROLLBACK_EXECUTION, SPREAD
 
 
@@ -82,6 +82,8 @@ def take(bar, leg, position_change_base, arrival_price, reference_price, penalty
     if status != OK:
         return status
     spread += penalty_bps
+    if side < 0.0 and spread + bucket + impact >= 1e4:
+        return COST_OVER_PRICE
     price = cost_rules.fill_price(reference_price, side, spread + bucket + impact)
     values[0], values[1], values[2] = quantity, position_change_base, arrival_price
     values[3], values[4] = reference_price, price

@@ -94,8 +94,7 @@ def liquidate_loan(bar, loan, price, order, account, market, combo, contracts, l
         if contracts.loan_of[leg] != loan or held == 0.0:
             continue
         part = min(taken / collateral, 1.0) if held > 0.0 else share
-        close_at(bar, leg, part, price, order, account, market, combo.reference_leg)
-        change = -held if part == 1.0 else -part * held
+        change = close_at(bar, leg, part, price, order, account, market, combo.reference_leg)
         record_closing(bar, leg, change, price[leg], 0.0, LIQUIDATE, LIQUIDATED, account, log)
         if first < 0:
             first, quantity = leg, abs(change)

@@ -140,7 +140,10 @@ def liquidate(bar, wallet, price, order, account, market, combo, wallets, log):
 
 @inner_kernel
 def close_at(bar, leg, share, price, order, account, market, reference):
-    """Take a share of what is held of a leg away within a bar, its price PnL booked to a price of the bar."""
+    """Take a share of what is held of a leg away within a bar, its price PnL booked to a price of the bar.
+
+    Returns the change of the position.
+    """
     before, start, held = market.close_price[max(bar - 1, 0)], account.legs[FROM_PRICE], account.legs[HELD, leg]
     if bar > 0:
         moved = share * account.legs[BEFORE, leg]
@@ -153,12 +156,13 @@ def close_at(bar, leg, share, price, order, account, market, reference):
     if share == 1.0:
         account.legs[BEFORE, leg], account.legs[CHANGE, leg], order.legs[EXCESS, leg] = 0.0, 0.0, 0.0
         account.legs[POSITION, leg], account.legs[HELD, leg] = 0.0, 0.0
-        return
+        return -held
     account.legs[BEFORE, leg] -= share * account.legs[BEFORE, leg]
     account.legs[CHANGE, leg] -= moved
     order.legs[EXCESS, leg] -= excess
     account.legs[HELD, leg] = held - share * held
     account.legs[POSITION, leg] = account.legs[HELD, leg] - order.legs[EXCESS, leg]
+    return -share * held
 
 
 @inner_kernel
