@@ -1696,7 +1696,7 @@ class Run:
             d_price = marked - order.arrival[i]
             reference = self.prices[self.reference_leg]
             d_reference = reference.close[t - 1] - order.arrival[self.reference_leg]
-            for roll in (roll for roll in reference.old_open if order.bar < roll <= t):  # they have moved the arrival
+            for roll in (roll for roll in reference.old_open if row["bar"] < roll <= t):  # since it was filled
                 d_reference += reference.open[roll] - reference.old_open[roll]
             books["delta"] -= change * d_reference
             books["basis"] -= change * (d_price - d_reference)
