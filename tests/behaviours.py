@@ -446,7 +446,16 @@ def taken(function, a):
     """A market order on leg 0: status and values."""
     cost, market = cost_of_leg(a)
     prices = a["arrival_price"], a["reference_price"]
-    return function(0, 0, a["position_change_base"], *prices, a["penalty_bps"], market, cost, a["values"])
+    return function(0, 0, a["position_change_base"], *prices, a["penalty_bps"], a["share"], market, cost, a["values"])
+
+
+def rested(function, a):
+    """A limit order of a leg whose quantity is all traded, or a share of it."""
+    prices = a["arrival_price"], a["limit"] * 1.001, a["limit"]
+    return function(a["position_change_base"], *prices, a["share"], a["maker_fee_bps"], a["values"])
+
+
+SHARE = number(0.3, 3.0)
 
 
 MARKET_ORDER = drawn(bucket_table(), half_spread_bps=BPS, coef_bps=BPS, volume_before=number(1e-3, 1e9))
@@ -500,29 +509,31 @@ FILLS = [
           scales=((("half_spread_bps", "coef_bps", "table_bps"), 1),), between=within(0.0, math.inf)),
     Model(kernel=fills.take, case="in costs", call=taken, rounding=LOGS, writes=("values",),
           arguments=drawn(DEEP_ORDER, position_change_base=SIGNED, arrival_price=PRICE, reference_price=PRICE,
-                          penalty_bps=BPS, fee_bps=BPS, base_fee_frac=number(0.0, 0.05), values=TEN_VALUES),
+                          penalty_bps=BPS, fee_bps=BPS, base_fee_frac=number(0.0, 0.05), share=SHARE,
+                          values=TEN_VALUES),
           seen=lambda outcome, _: outcome[[7, 8, 9]], size="position_change_base", between=within(0.0, math.inf),
           monotone={"half_spread_bps": up, "coef_bps": up, "table_bps": up, "penalty_bps": up, "volume_before": down},
           unrelated={"arrival_price": lambda a: True, "fee_bps": lambda a: True}),
     Model(kernel=fills.take, case="in fee", call=taken, rounding=LOGS, writes=("values",),
           arguments=drawn(DEEP_ORDER, position_change_base=SIGNED, arrival_price=PRICE, reference_price=PRICE,
-                          penalty_bps=BPS, fee_bps=BPS, base_fee_frac=number(0.0, 0.05), values=TEN_VALUES),
+                          penalty_bps=BPS, fee_bps=BPS, base_fee_frac=number(0.0, 0.05), share=SHARE,
+                          values=TEN_VALUES),
           seen=lambda outcome, _: outcome[[10]], size="position_change_base", zero_with=("fee_bps",),
           monotone={"fee_bps": up, "penalty_bps": as_sign_of("position_change_base")}, scales=((("fee_bps",), 1),),
           unrelated={"arrival_price": lambda a: True, "base_fee_frac": lambda a: a["position_change_base"] <= 0.0}),
     Model(kernel=fills.take, case="in price", writes=("values",),
           arguments=drawn(DEEP_ORDER, side=SIDE, arrival_price=PRICE, reference_price=PRICE, penalty_bps=BPS,
-                          values=TEN_VALUES),
+                          share=number(0.3, 1.5), values=TEN_VALUES),
           call=lambda function, a: taken(function, {**a, "position_change_base": a["side"]}),
           seen=lambda outcome, _: outcome[[5]], worse=("reference_price", 1)),
-    Model(kernel=fills.rest, writes=("values",),
-          arguments=drawn(position_change_base=SIGNED, arrival_price=PRICE, limit=PRICE,
+    Model(kernel=fills.rest, writes=("values",), call=rested,
+          arguments=drawn(position_change_base=SIGNED, arrival_price=PRICE, limit=PRICE, share=st.just(1.0),
                           maker_fee_bps=number(-50.0, 500.0), values=WHOLE_VALUES),
           seen=lambda outcome, _: outcome[5:], size="position_change_base", monotone={"maker_fee_bps": up},
           scales=((("position_change_base",), 1), (("arrival_price", "limit"), 1)),
           between=within(-ONLY_DELAY_AND_FEE, ONLY_DELAY_AND_FEE)),
-    Model(kernel=fills.rest, case="in fee", writes=("values",),
-          arguments=drawn(position_change_base=SIGNED, arrival_price=PRICE, limit=PRICE,
+    Model(kernel=fills.rest, case="in fee", writes=("values",), call=rested,
+          arguments=drawn(position_change_base=SIGNED, arrival_price=PRICE, limit=PRICE, share=st.just(1.0),
                           maker_fee_bps=number(-50.0, 500.0), values=WHOLE_VALUES),
           seen=lambda outcome, _: outcome[[9]], size="position_change_base", zero_with=("maker_fee_bps", "limit"),
           scales=((("maker_fee_bps",), 1),), mirrored=((("maker_fee_bps",), -1.0), (("position_change_base",), 1.0)),
@@ -988,7 +999,7 @@ READS = "a look-up in the state of a trial, no amount of its own"
 NOT_MODELS = {
     "contracts": dict.fromkeys(
         ("accrue_borrow", "accrue_cash", "accrue_fx", "accrue_growth", "count_turnover", "follow", "refresh_margin",
-         "revalue_face"), MOVES),
+         "revalue_face", "traded_frac"), MOVES),
     "fees": dict.fromkeys(("set_fee", "set_fees", "with_own_fees"), WRITES),
     "loans": dict.fromkeys(("check_loans", "liquidate_loan"), MOVES),
     "wallets": {**dict.fromkeys(("pay", "plan_transfers", "receive", "send_queued", "split"), MOVES),

@@ -318,6 +318,7 @@ def fill_cost(
     bucket_bps_row=(),
     impact_coef_bps=0.0,
     impact_exponent=0.5,
+    traded=1.0,
 ):
     """Price, parts in bps and parts in dollars of one fill.
 
@@ -325,12 +326,14 @@ def fill_cost(
     (1.0 + side * cost_bps / 1e4); spread = n_net * reference * half_spread / 1e4, bucket and impact alike; delay =
     side * n_net * (reference - arrival); fee = n_gross * fill * fee_bps / 1e4. The table is read at
     n_gross * reference and the impact at n_gross / volume; without any volume (None) there is no impact.
-    `n_net` differs from `n_gross` only where the fee is taken in base.
+    `n_net` differs from `n_gross` only where the fee is taken in base. `traded` is the dollars that change hands over
+    those of the quantity at the reference: 1 but for an inverse position that is reduced.
     """
-    bucket = bucket_bps(n_gross * reference, bucket_usd, bucket_bps_row)
+    bucket = bucket_bps(n_gross * traded * reference, bucket_usd, bucket_bps_row) * traded
     impact = 0.0
     if impact_coef_bps != 0.0 and volume is not None:
-        impact = impact_coef_bps * (n_gross / volume) ** impact_exponent
+        impact = impact_coef_bps * (n_gross * traded / volume) ** impact_exponent * traded
+    half_spread_bps = half_spread_bps * traded
     cost_bps = (half_spread_bps + bucket) + impact
     fill = reference * (1.0 + side * cost_bps / 1e4)
     return {
@@ -338,8 +341,8 @@ def fill_cost(
         "bucket_bps": bucket,
         "impact_bps": impact,
         "fill": fill,
-        "notional": n_gross * fill,
-        "fee": n_gross * fill * fee_bps / 1e4,
+        "notional": n_gross * traded * fill,
+        "fee": n_gross * traded * fill * fee_bps / 1e4,
         "spread": n_net * reference * half_spread_bps / 1e4,
         "bucket": n_net * reference * bucket / 1e4,
         "impact": n_net * reference * impact / 1e4,
@@ -1225,10 +1228,13 @@ class Run:
             if t > 0:
                 self.revalue_leg(i, self.prices[i].x_close[t - 1], s_open / raw)
         q = self.position[i]
-        fee = abs(q) * price * (self.legs[i].get("delivery_fee_bps") or 0.0) / 1e4
+        x = s_open / raw if self.is_inverse[i] and i != self.reference_leg else self.prices[i].x_open[t]
+        traded = self.traded(i, -q, price, x)
+        fee = abs(q) * traded * price * (self.legs[i].get("delivery_fee_bps") or 0.0) / 1e4
         self.note(t, "delivery", "expiry", direction, abs(q))
         self.books[i]["delivery_fee"] += fee
-        self.close_by_venue(t, i, share=1.0, price=price, s_price=s_open, fee=fee, action="delivery", reason="expiry")
+        self.close_by_venue(t, i, share=1.0, price=price, s_price=s_open, fee=fee, action="delivery", reason="expiry",
+                            traded=traded)  # fmt: skip
 
     # ------------------------------------------------------------------------------------------ 2. accruals
 
@@ -1580,8 +1586,13 @@ class Run:
         elif closing:
             half_spread_bps += self.fills.get("rollback_penalty_bps") or 0.0
         n_gross = gross_quantity(leg, cost, change, fee_bps)
+        traded = self.traded(i, change, self.prices[i].open[t] if at_limit else reference,
+                             self.prices[i].x_accrued[t] if rolling else self.prices[i].x_open[t])  # fmt: skip
+        if at_limit and traded != 1.0:
+            reference = self.prices[i].open[t] + traded * (reference - self.prices[i].open[t])
         parts = fill_cost(
             side=side,
+            traded=traded,
             n_net=abs(change),
             n_gross=n_gross,
             arrival=arrival,
@@ -1627,6 +1638,13 @@ class Run:
         } | {k: parts[k] for k in ("fill", "notional", "fee", "spread", "bucket", "impact", "delay")}
         self.out["fills"].append(row)
         return row
+
+    def traded(self, i, change, price, x):
+        """Dollars that change hands over those of the quantity at a price: face that is closed has kept its dollars."""
+        q = self.position[i]
+        if not self.is_inverse[i] or q * change >= 0.0:
+            return 1.0
+        return abs(self.face[i]) * x / (abs(q) * price)
 
     def change_face(self, t, i, change, price):
         """Contract dollars of a fill before it is in the position: more at its price, or the share that leaves."""
@@ -1887,9 +1905,10 @@ class Run:
             self.order = None
         self.wallets.queue = []
 
-    def close_by_venue(self, t, i, *, share, price, s_price, fee, action, reason, pays=True):
+    def close_by_venue(self, t, i, *, share, price, s_price, fee, action, reason, pays=True, traded=None):
         """A share of a leg is closed by its venue, at a price for it and one for the reference leg; writes the row."""
         change = -(self.position[i] * share)
+        traded = self.traded(i, change, price, self.prices[i].x_open[t]) if traded is None else traded
         if pays:
             self.wallets.pay(i, -change * price)
             self.wallets.pay(i, -fee)
@@ -1913,7 +1932,7 @@ class Run:
                 "arrival": price,
                 "reference": price,
                 "fill": price,
-                "notional": abs(change) * price,
+                "notional": abs(change) * traded * price,
                 "fee": fee,
                 "spread": 0.0,
                 "bucket": 0.0,
@@ -1928,7 +1947,8 @@ class Run:
         closed = self.margined(w)
         self.note(t, "liquidation", "liquidation", direction, abs(self.position[closed[0]]))
         for i in closed:
-            fee = abs(self.position[i]) * prices[i] * (self.legs[i].get("liquidation_fee_bps") or 0.0) / 1e4
+            traded = self.traded(i, -self.position[i], prices[i], self.prices[i].x_open[t])
+            fee = abs(self.position[i]) * traded * prices[i] * (self.legs[i].get("liquidation_fee_bps") or 0.0) / 1e4
             self.books[i]["liquidation"] += fee
             self.close_by_venue(t, i, share=1.0, price=prices[i], s_price=prices[self.reference_leg], fee=fee,
                                 action="liquidation", reason="liquidation")  # fmt: skip

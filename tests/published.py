@@ -94,7 +94,8 @@ def dollar_short_equity(rows: list[Row], held: list[tuple[int, int | None]]) -> 
     """The same trades with a short of a fixed number of dollars, all entered with the same capital.
 
     One coin long and ``perp price`` dollars short: funding is those dollars times the rate, the settlement at the open
-    of the bar of exit included, that of entry not; the price gain is how spot over perp has changed.
+    of the bar of exit included, that of entry not; the price gain is how spot over perp has changed; the fee of the exit is
+    on the dollars, not on the coins.
     """
     pnl_usd = 0.0
     for entry, leave in held:
@@ -109,5 +110,5 @@ def dollar_short_equity(rows: list[Row], held: list[tuple[int, int | None]]) -> 
         pnl_usd += face_usd * sum(row.funding_rate for row in rows[entry:last])
         pnl_usd += face_usd * (spot / perp - rows[entry].spot_open / rows[entry].perp_open)
         pnl_usd -= coins * rows[entry].spot_open * (SPOT_FEE + PERP_FEE)
-        pnl_usd -= 0.0 if leave is None else coins * spot * (SPOT_FEE + PERP_FEE)
+        pnl_usd -= 0.0 if leave is None else coins * spot * SPOT_FEE + face_usd * (spot / perp) * PERP_FEE
     return CAPITAL_USD + pnl_usd

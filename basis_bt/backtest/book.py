@@ -10,7 +10,7 @@ import polars as pl
 from basis_bt.core.errors import ConfigError
 from basis_bt.core.instruments import Instrument
 from basis_bt.core.models import Config
-from basis_bt.core.rulebook import is_coin_margined, margin_tiers
+from basis_bt.core.rulebook import exchange, is_coin_margined, margin_tiers
 from basis_bt.core.units import from_us, parse_instant, to_us
 
 
@@ -104,8 +104,8 @@ def _wallets(config: Config, tables: Mapping[str, pl.DataFrame]) -> tuple[list[s
     if "wallets" not in tables:
         cash = tables["equity"]["cash_usd"].to_numpy().reshape(-1, 1)
         return ["all"], np.zeros(len(instruments), dtype=np.int64), cash
-    venues = list(dict.fromkeys(leg.venue for leg in instruments))
-    wallet_of = np.array([venues.index(leg.venue) for leg in instruments])
+    venues = list(dict.fromkeys(exchange(leg.venue) for leg in instruments))
+    wallet_of = np.array([venues.index(exchange(leg.venue)) for leg in instruments])
     return venues, wallet_of, tables["wallets"]["cash_usd"].to_numpy().reshape(-1, len(venues))
 
 

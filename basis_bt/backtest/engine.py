@@ -79,7 +79,8 @@ def run(
     }
     if prepared.parameters.wallets.is_split:
         tables["wallets"] = ledger_tables.wallets_table(panel, rows)
-    flags = [*prepared.flags, *_data_flags(panel, tables), *_changed_inputs(checked, panel)]
+    flags = [*prepared.flags, *_data_flags(panel, tables), *_idle_scenarios(checked, tables)]
+    flags += _changed_inputs(checked, panel)
     manifest = _manifest(checked, panel, tables, flags=flags)
     manifest |= {"books_residual_usd": residual_usd, "wall_seconds": time.perf_counter() - started}
     return Result(manifest=manifest, tables=tables)
@@ -148,6 +149,13 @@ def _data_flags(panel: Panel, tables: Mapping[str, pl.DataFrame]) -> list[str]:
     if stale:
         flags.append(f"{stale} rows are stale: a held leg had no bar; they are left out of returns and drawdowns")
     return flags
+
+
+def _idle_scenarios(config: Config, tables: Mapping[str, pl.DataFrame]) -> list[str]:
+    """A sentence where more deleveragings were to happen than there was anything to close."""
+    asked = sum(len(scenario.instruments) for scenario in config.scenarios if scenario.kind == "adl")
+    found = int((tables["events"]["event"] == "adl").sum())
+    return [f"scenario adl: {asked - found} of {asked} met no position"] if found < asked else []
 
 
 def _changed_inputs(config: Config, panel: Panel) -> list[str]:

@@ -109,6 +109,8 @@ class Leg:
         instrument = Instrument.parse(self.instrument)
         if not math.isfinite(self.roll_days) or self.roll_days < 0:
             raise ValueError(f"roll_days of {self.instrument} must be at least 0, found {self.roll_days}")
+        if not instrument.is_chain and (self.roll_days != 5.0 or self.roll_basis_apr is not None):
+            raise ValueError(f"{self.instrument} is no chain of futures and does not roll: leave roll_days out")
         if self.roll_basis_apr is not None and not math.isfinite(self.roll_basis_apr):
             raise ValueError(f"roll_basis_apr of {self.instrument} must be finite, found {self.roll_basis_apr}")
         if self.price is not None and (instrument.kind not in ON_CHAIN or Instrument.parse(self.price).kind != "spot"):

@@ -58,6 +58,15 @@ def follow(bar, leg, change_base, price, account):
 
 
 @inner_kernel
+def traded_frac(leg, change_base, price, account):
+    """What a fill trades as a share of its quantity at a price: see ``fills.take``."""
+    owned = account.legs[OWNED, leg]
+    if not account.is_inverse[leg] or owned * change_base >= 0.0:
+        return 1.0
+    return abs(account.legs[FACE, leg]) * account.legs[RATE, leg] / (abs(owned) * price)
+
+
+@inner_kernel
 def count_turnover(leg, notional_usd, account):
     """Add a fill to the turnover of the trial and of its leg."""
     account.sums[TURNOVER] += notional_usd

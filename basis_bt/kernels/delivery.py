@@ -2,7 +2,7 @@
 
 from basis_bt.kernels._jit import inner_kernel
 from basis_bt.kernels.books import book_price_move
-from basis_bt.kernels.contracts import revalue_face
+from basis_bt.kernels.contracts import revalue_face, traded_frac
 from basis_bt.kernels.costs import fee_usd
 from basis_bt.kernels.fills import book_costs, take
 from basis_bt.kernels.margin_call import drop_order, is_flat, record_closing, settle_parts
@@ -28,6 +28,7 @@ from basis_bt.kernels.structs import (
     N_ROLLS,
     N_TRADES,
     POSITION,
+    RATE,
     ROLL,
     ROLLBACK_PRICE,
     ROLLED,
@@ -53,11 +54,12 @@ def deliver(bar, order, account, market, combo, fills, contracts, log):
             cash, wallet_of, sums = account.wallet_cash_usd, account.wallet_of, account.sums
             rate = contracts.delivery_rate[leg]
             revalue_face(leg, earlier, rate, account.legs, excess, account.books, sums, cash, wallet_of)
+            account.legs[RATE, leg] = rate
         left_over = order.legs[EXCESS, leg]
         book_price_move(account.books, leg, held - left_over, before[leg], at, before[reference], price[reference])
         account.books[leg, ROLLBACK_PRICE] -= left_over * (at - order.legs[EXCESS_PRICE, leg])
         order.legs[EXCESS, leg] = 0.0
-        fee = fee_usd(abs(held), at, contracts.delivery_fee_bps[leg])
+        fee = fee_usd(abs(held) * traded_frac(leg, -held, at, account), at, contracts.delivery_fee_bps[leg])
         account.books[leg, DELIVERY_FEE] += fee
         account.legs[POSITION, leg], account.legs[HELD, leg] = 0.0, 0.0
         record_closing(bar, leg, -held, at, fee, DELIVER, EXPIRY, account, log)
@@ -88,13 +90,18 @@ def roll(bar, leg, order, account, market, costs, contracts, log):
     excess = order.legs[EXCESS, leg]
     account.books[leg, BASIS] -= (held - excess) * (new - old)
     order.legs[EXCESS_PRICE, leg] += new - old
+    if account.is_inverse[leg]:
+        account.legs[RATE, leg] = contracts.rate_before[bar, leg]  # the old contract's dollars are closed at their own
     for change, price in ((-held, old), (held, new)):
+        share = traded_frac(leg, change, price, account)
         values = log.fill_values[account.counts[N_FILLS]]
-        status = take(bar, leg, change, price, price, 0.0, market, costs, values)
+        status = take(bar, leg, change, price, price, 0.0, share, market, costs, values)
         if status != OK:
             return status
-        append_fill(bar, leg, trade_of(account), ROLL, ROLLED, bar, account, costs, log)
+        append_fill(bar, leg, trade_of(account), ROLL, ROLLED, bar, share, account, costs, log)
         book_costs(account.books, leg, values)
+        if account.is_inverse[leg]:
+            account.legs[RATE, leg] = contracts.rate_open[bar, leg]
     account.counts[N_ROLLS] += 1
     write_event(log, account, bar, ROLL, ROLLED, account.counts[HELD_DIRECTION], abs(held))
     return OK

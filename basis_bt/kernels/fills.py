@@ -71,17 +71,24 @@ def cost_components_bps(bar, leg, quantity_base, reference_price, market, costs)
 
 
 @inner_kernel
-def take(bar, leg, position_change_base, arrival_price, reference_price, penalty_bps, market, costs, values):
-    """A market order at a reference price; writes its prices and costs into ``values`` and returns the status."""
+def take(
+    bar, leg, position_change_base, arrival_price, reference_price, penalty_bps, traded_frac, market, costs, values
+):
+    """A market order at a reference price; writes its prices and costs into ``values`` and returns the status.
+
+    ``traded_frac`` is what is traded as a share of the quantity at the reference price: 1, but for an inverse position
+    that is reduced, whose contract dollars were another quantity when it was opened.
+    """
     if not (math.isfinite(reference_price) and math.isfinite(arrival_price)):
         return PRICE_MISSING
     side = 1.0 if position_change_base > 0.0 else -1.0
     net = abs(position_change_base)
     quantity = gross_base(position_change_base, costs.base_fee_frac[leg])
-    status, spread, bucket, impact = cost_components_bps(bar, leg, quantity, reference_price, market, costs)
+    traded = quantity * traded_frac
+    status, spread, bucket, impact = cost_components_bps(bar, leg, traded, reference_price, market, costs)
     if status != OK:
         return status
-    spread += penalty_bps
+    spread, bucket, impact = (spread + penalty_bps) * traded_frac, bucket * traded_frac, impact * traded_frac
     if side < 0.0 and spread + bucket + impact >= 1e4:
         return COST_OVER_PRICE
     price = cost_rules.fill_price(reference_price, side, spread + bucket + impact)
@@ -91,19 +98,23 @@ def take(bar, leg, position_change_base, arrival_price, reference_price, penalty
     values[6] = cost_rules.cost_usd(net, reference_price, spread)
     values[7] = cost_rules.cost_usd(net, reference_price, bucket)
     values[8] = cost_rules.cost_usd(net, reference_price, impact)
-    values[9] = cost_rules.fee_usd(quantity, price, costs.fee_bps[leg])
+    values[9] = cost_rules.fee_usd(traded, price, costs.fee_bps[leg])
     return OK
 
 
 @kernel
-def rest(position_change_base, arrival_price, limit, maker_fee_bps, values):
-    """A limit order that was reached: filled at its limit with the maker fee, nothing else."""
+def rest(position_change_base, arrival_price, open_price, limit, traded_frac, maker_fee_bps, values):
+    """A limit order that was reached: filled at its limit with the maker fee, nothing else.
+
+    With a ``traded_frac`` (see ``take``) other than 1 only that share of the way from the open to the limit counts.
+    """
     side = 1.0 if position_change_base > 0.0 else -1.0
     quantity = abs(position_change_base)
-    values[0], values[1], values[2], values[3], values[4] = quantity, position_change_base, arrival_price, limit, limit
-    values[5] = cost_rules.delay_usd(side, quantity, arrival_price, limit)
+    price = limit if traded_frac == 1.0 else open_price + traded_frac * (limit - open_price)
+    values[0], values[1], values[2], values[3], values[4] = quantity, position_change_base, arrival_price, price, price
+    values[5] = cost_rules.delay_usd(side, quantity, arrival_price, price)
     values[6], values[7], values[8] = 0.0, 0.0, 0.0
-    values[9] = cost_rules.fee_usd(quantity, limit, maker_fee_bps)
+    values[9] = cost_rules.fee_usd(quantity * traded_frac, price, maker_fee_bps)
 
 
 @kernel

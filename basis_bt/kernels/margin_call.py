@@ -4,7 +4,7 @@ import math
 
 from basis_bt.kernels._jit import inner_kernel, kernel
 from basis_bt.kernels.books import book_price_move
-from basis_bt.kernels.contracts import count_turnover, follow
+from basis_bt.kernels.contracts import count_turnover, follow, traded_frac
 from basis_bt.kernels.costs import fee_usd
 from basis_bt.kernels.liquidation import path_crossing
 from basis_bt.kernels.margin import maintenance_of_leg_usd, notional_at_usd
@@ -127,7 +127,7 @@ def liquidate(bar, wallet, price, order, account, market, combo, wallets, log):
         held = account.legs[HELD, leg]
         if not wallets.is_margined[wallet, leg] or held == 0.0:
             continue
-        fee = fee_usd(abs(held), price[leg], fee_bps[leg])
+        fee = fee_usd(abs(held) * traded_frac(leg, -held, price[leg], account), price[leg], fee_bps[leg])
         close_at(bar, leg, 1.0, price, order, account, market, combo.reference_leg)
         account.books[leg, LIQUIDATION] += fee
         record_closing(bar, leg, -held, price[leg], fee, LIQUIDATE, LIQUIDATED, account, log)
@@ -171,10 +171,11 @@ def record_closing(bar, leg, change_base, price, fee, action, reason, account, l
     n_fills = account.counts[N_FILLS]
     values, row = log.fill_values[n_fills], log.fill_index[n_fills]
     size = abs(change_base)
+    traded = size * traded_frac(leg, change_base, price, account)
     pay(account, leg, -change_base * price)
     pay(account, leg, -fee)
     follow(bar, leg, change_base, price, account)
-    count_turnover(leg, size * price, account)
+    count_turnover(leg, traded * price, account)
     for column in range(len(values)):
         values[column] = 0.0
     values[0], values[1], values[2], values[3], values[4], values[9] = size, change_base, price, price, price, fee

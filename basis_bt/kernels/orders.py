@@ -5,7 +5,7 @@ What does not stay is the excess; it is closed, and its whole loss is a cost of 
 """
 
 from basis_bt.kernels._jit import inner_kernel, kernel
-from basis_bt.kernels.contracts import count_turnover, follow
+from basis_bt.kernels.contracts import count_turnover, follow, traded_frac
 from basis_bt.kernels.fills import (
     book_costs,
     fill_fraction,
@@ -166,7 +166,7 @@ def work_leg(bar, leg, order, account, market, costs, fills, log):
     """Fill what the bar gives of one leg; a limit that is not reached is taken at the next open."""
     want, arrival, status = order.legs[WANT, leg], order.legs[ARRIVAL, leg], OK
     values = log.fill_values[account.counts[N_FILLS]]
-    fraction = 1.0
+    fraction, share = 1.0, 1.0
     is_forced = order.state[FORCED] == 1
     if fills.model == MAKER and order.marks[STAGE, leg] == PENDING and not is_forced:
         side = 1.0 if want > 0.0 else -1.0
@@ -174,7 +174,9 @@ def work_leg(bar, leg, order, account, market, costs, fills, log):
         if is_rejected(bar, leg, fills):
             fraction = 0.0
         elif is_traded_through(bar, leg, limit, side, market):
-            rest(want, arrival, limit, costs.maker_fee_bps[leg], values)
+            open_price = market.open_price[bar, leg]
+            share = traded_frac(leg, want, open_price, account)
+            rest(want, arrival, open_price, limit, share, costs.maker_fee_bps[leg], values)
         else:
             order.marks[STAGE, leg] = MISSED
             return OK
@@ -182,7 +184,9 @@ def work_leg(bar, leg, order, account, market, costs, fills, log):
         if fills.model != MAKER and not is_forced:
             fraction = fill_fraction(bar, leg, gross_base(want, costs.base_fee_frac[leg]), market, fills)
         if fraction > 0.0:
-            status = take(bar, leg, want * fraction, arrival, market.open_price[bar, leg], 0.0, market, costs, values)
+            price = market.open_price[bar, leg]
+            share = traded_frac(leg, want, price, account)
+            status = take(bar, leg, want * fraction, arrival, price, 0.0, share, market, costs, values)
     order.marks[STAGE, leg] = DONE
     if fraction > 0.0 and status == OK:
         order.legs[FILLED, leg], order.marks[FILL_BAR, leg], order.marks[FILL_ROW, leg] = (
@@ -192,23 +196,23 @@ def work_leg(bar, leg, order, account, market, costs, fills, log):
         )
         account.legs[POSITION, leg] += values[1]
         account.legs[CHANGE, leg] += values[1]
-        record_fill(bar, leg, order.state[ACTION], order, account, costs, log)
+        record_fill(bar, leg, order.state[ACTION], share, order, account, costs, log)
         book_costs(account.books, leg, values)
     return status
 
 
 @inner_kernel
-def record_fill(bar, leg, action, order, account, costs, log):
+def record_fill(bar, leg, action, share, order, account, costs, log):
     """Move the cash of the order's fill just written and append its row."""
     state = order.state
     is_new_trade = state[ACTION] == ENTRY and not state[KEPT]
     trade = account.counts[N_TRADES] + 1 if is_new_trade else trade_of(account)
-    append_fill(bar, leg, trade, action, state[REASON], state[DECISION_BAR], account, costs, log)
+    append_fill(bar, leg, trade, action, state[REASON], state[DECISION_BAR], share, account, costs, log)
 
 
 @inner_kernel
-def append_fill(bar, leg, trade, action, reason, decision_bar, account, costs, log):
-    """Move the cash and the face of the fill just written and append its row."""
+def append_fill(bar, leg, trade, action, reason, decision_bar, share, account, costs, log):
+    """Move the cash and the face of the fill just written and append its row; ``share`` is what it traded of it."""
     n_fills = account.counts[N_FILLS]
     values, row = log.fill_values[n_fills], log.fill_index[n_fills]
     values[9] += account.legs[GAS, leg]
@@ -220,7 +224,7 @@ def append_fill(bar, leg, trade, action, reason, decision_bar, account, costs, l
     account.legs[LEG_CASH, leg] += paid - fee
     account.wallet_cash_usd[account.wallet_of[leg]] += paid - fee
     follow(bar, leg, values[1], values[4], account)
-    count_turnover(leg, notional, account)
+    count_turnover(leg, notional * share, account)
     row[0], row[1], row[2], row[3] = bar, leg, trade, action
     row[4], row[5], row[6] = reason, decision_bar, 1 if is_buy else -1
     account.counts[N_FILLS] = n_fills + 1
@@ -324,10 +328,11 @@ def close_excess(bar, order, account, market, costs, fills, log):
             continue
         price = log.fill_values[order.marks[FILL_ROW, leg], 3] if is_same_bar else market.open_price[bar, leg]
         values = log.fill_values[account.counts[N_FILLS]]
-        status = take(bar, leg, -excess, price, price, fills.rollback_penalty_bps, market, costs, values)
+        share = traded_frac(leg, -excess, price, account)
+        status = take(bar, leg, -excess, price, price, fills.rollback_penalty_bps, share, market, costs, values)
         if status != OK:
             return status
-        record_fill(bar, leg, ROLLBACK, order, account, costs, log)
+        record_fill(bar, leg, ROLLBACK, share, order, account, costs, log)
         account.books[leg, ROLLBACK_EXECUTION] += values[6] + values[7] + values[8] + values[9]
         account.books[leg, ROLLBACK_PRICE] -= excess * (price - order.legs[EXCESS_PRICE, leg])
         if log.fill_index[order.marks[FILL_ROW, leg], 2] == 0:

@@ -8,6 +8,8 @@ from typing import Any
 import polars as pl
 
 from basis_bt.core.errors import StoreError
+from basis_bt.core.instruments import Instrument
+from basis_bt.core.rulebook import is_coin_margined
 from basis_bt.store.folder import StoredRun
 
 NEAR = timedelta(seconds=60)
@@ -142,6 +144,9 @@ def _arithmetic(row: Mapping[str, Any]) -> str:
     position, mark, rate, booked = (
         row[name] for name in ("position_base", "mark_price", "funding_rate", "funding_usd")
     )
+    if rate and is_coin_margined(Instrument.parse(row["instrument"])):
+        face = 0.0 - booked / rate
+        return f"-({face!r} contract dollars) x {rate!r} = {booked!r} USD: coins exchanged at the mark, whatever it is"
     cash = -position * mark * rate + 0.0
     text = f"-({position!r}) x {mark!r} x {rate!r} = {cash!r} USD"
     if abs(cash - booked) > 1e-9 * max(abs(cash), abs(booked)):
