@@ -94,8 +94,8 @@ def dollar_short_equity(rows: list[Row], held: list[tuple[int, int | None]]) -> 
     """The same trades with a short of a fixed number of dollars, all entered with the same capital.
 
     One coin long and ``perp price`` dollars short: funding is those dollars times the rate, the settlement at the open
-    of the bar of exit included, that of entry not; the price gain is how spot over perp has changed; the fee of the exit is
-    on the dollars, not on the coins.
+    of the bar of exit included, that of entry not; the price gain is how spot over perp has changed; the fee of the
+    exit is on the dollars, not on the coins.
     """
     pnl_usd = 0.0
     for entry, leave in held:
