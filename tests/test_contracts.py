@@ -244,6 +244,16 @@ def test_funding_of_an_inverse_leg_is_on_its_contract_dollars_not_on_its_price(m
     assert result.metrics["funding_usd"].item() == close_to(2 * contracts * 1e-3)
 
 
+def test_the_fee_of_an_inverse_exit_is_on_its_contract_dollars(market):
+    path = np.linspace(60e3, 120e3, 25)
+    market.bars(SPOT, path).perp(INVERSE, path)
+    rule, costs = {"max_hold_hours": 20, "cooldown_hours": 100}, {"taker_fee_bps": {"spot": 0.0, "perp": 10.0}}
+    result = simulated(market, {SPOT: 1.0, INVERSE: -1.0}, n_bars=24, rule=rule, costs=costs)
+    into, out = (fills(result, action=action, leg=1)[0] for action in ("entry", "exit"))
+    assert (into["fee_usd"], out["fee_usd"]) == (close_to(CAPITAL * 1e-3), close_to(CAPITAL * 1e-3))
+    assert equity(result)[-1] == close_to(CAPITAL * (1 - 2e-3))
+
+
 def test_the_funding_table_of_an_inverse_leg_says_what_was_paid(market):
     spot = np.linspace(60e3, 120e3, 25)
     market.bars(SPOT, spot).perp(INVERSE, spot, [1e-3, 1e-3])
@@ -290,10 +300,10 @@ def test_an_inverse_short_apart_from_its_coin_is_liquidated_on_a_notional_that_s
     (closed,) = fills(result, action="liquidation")
     assert (closed["ts"], closed["leg"]) == (hour(13), 1)  # the bar from 86,000 to 88,000
     assert closed["fill_price"] == close_to(price)
-    assert closed["fee_usd"] == close_to(quantity * price * 0.01)
+    assert closed["fee_usd"] == close_to(notional * 0.01)  # of the contract dollars too
     (rest,) = fills(result, action="exit")
     assert (rest["ts"], rest["reason"], rest["fill_price"]) == (hour(14), "liquidation", close_to(88e3))
-    left = CAPITAL + quantity * (88e3 - price) - quantity * price * 0.01
+    left = CAPITAL + quantity * (88e3 - price) - notional * 0.01
     np.testing.assert_allclose(equity(result)[14:], left, rtol=EXACT)
 
 
@@ -419,7 +429,7 @@ def test_an_inverse_future_is_delivered_in_coins_and_the_pair_ends_with_the_basi
     contracts = coins * future[0]
     # the coins of the contract are exchanged at the spot's open of that bar, where the spot is sold; taker fee 5 bps
     gained = contracts * (1 / price - 1 / future[0]) * spot[32] + coins * (spot[32] - spot[0])
-    fee = coins * spot[32] * 5e-4
+    fee = contracts / price * spot[32] * 5e-4  # of the coins the contract is worth at its delivery
     assert book(result, "delivery_fee", 1)[-1] == close_to(fee)
     assert equity(result)[-1] == close_to(CAPITAL + gained - fee)
 
@@ -583,7 +593,7 @@ def test_an_inverse_calendar_spread_is_delivered_in_coins_at_the_price_of_the_fa
     result = simulated(market, {first: 1.0, second: -1.0}, n_bars=110)
     quantity = CAPITAL * 3 / (2 * 61e3)  # both at the price of the first
     coins = quantity * near[0] * (1 / 61.85e3 - 1 / near[0])
-    fee = quantity * far[104] * 5e-4
+    fee = quantity * near[0] / 61.85e3 * far[104] * 5e-4
     gained = quantity * (far[104] - far[0]) + coins * far[104] - fee
     assert equity(result)[-1] == close_to(CAPITAL + gained)
 

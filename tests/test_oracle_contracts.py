@@ -521,9 +521,9 @@ def test_an_inverse_future_is_delivered_in_coin():
     case["legs"][1] |= {"kind": "future", "expiry_us": 3 * HOUR_US, "delivery_price": 125.0, "delivery_fee_bps": 10.0}
     result = oracles.backtest(**case)
     row = result["fills"][2]
-    assert (row["bar"], row["action"], row["fill"], row["fee"]) == (3, "delivery", 100.0, pytest.approx(1.0))
-    assert result["cash"][3] == pytest.approx(1_000.0 - 200.0 - 1.0)
-    assert books_of(result, 3, 1) == pytest.approx({"basis": -200.0, "delivery_fee": 1.0})
+    assert (row["bar"], row["action"], row["fill"], row["fee"]) == (3, "delivery", 100.0, pytest.approx(0.8))
+    assert result["cash"][3] == pytest.approx(1_000.0 - 200.0 - 0.8)  # the fee is of the eight coins paid out
+    assert books_of(result, 3, 1) == pytest.approx({"basis": -200.0, "delivery_fee": 0.8})
     assert result["face"][3] == [0.0, 0.0]
 
 
