@@ -433,8 +433,9 @@ def simulate(case, root: Path):
     signal = build_signal(spec, combo, bar_us=data.bar_us)
     with expiries_of(case):
         panel = load_panel(
-            data, combo, warmup_hours=signal.warmup_hours, funding_windows_hours=signal.funding_windows_hours
-        )
+            data, combo, warmup_hours=signal.warmup_hours, funding_windows_hours=signal.funding_windows_hours,
+            borrowed_legs=[index for index, leg in enumerate(case["legs"]) if "borrow" in leg],
+        )  # fmt: skip
     terms = dataclasses.replace(
         panel.terms,
         is_inverse=np.array([bool(leg.get("inverse")) for leg in case["legs"]]),

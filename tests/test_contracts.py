@@ -16,6 +16,7 @@ from realdata import real_market
 import basis_bt
 from basis_bt.core.errors import ConfigError, DataError
 from basis_bt.core.rules import rows as rule_rows
+from basis_bt.frames import legs as legs_of_frames
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 CAPITAL = 1e6
@@ -625,6 +626,32 @@ def test_a_future_of_prices_alone_is_traded_where_it_has_one(market):
     future = np.array([next(points[at] for at in (19, 11, 3) if at <= bar + 1) for bar in range(3, 24)])
     gained = quantity * ((spot[4:] - spot[3]) - (future - 60.9e3))
     np.testing.assert_allclose(equity(result)[3:], CAPITAL + gained, rtol=EXACT)
+
+
+def test_a_run_that_cannot_be_short_reads_no_borrow_rates(market):
+    spot = np.full(25, 60e3)
+    market.bars(BYBIT_SPOT, spot).perp("perp:bybit:BTC-USDT", spot)
+    market.series("borrow/bybit/BTC", range(30, 40), rate_apr=[0.05] * 10)
+    result = simulated(market, {BYBIT_SPOT: 1.0, "perp:bybit:BTC-USDT": -1.0}, n_bars=24)
+    assert "borrow" not in {row["series"] for row in result.manifest["inputs"]}
+    with pytest.raises(DataError, match="begins after the run"):
+        simulated(market, {BYBIT_SPOT: -1.0, "perp:bybit:BTC-USDT": 1.0}, n_bars=24)
+
+
+def test_each_series_of_rates_is_read_once(market, monkeypatch):
+    spot, asked = np.full(25, 60e3), []
+    market.bars(BYBIT_SPOT, spot).perp("perp:bybit:BTC-USDT", spot)
+    market.series("quote_usd/bybit/USDT", range(-1, 24), close=[1.0] * 25)
+    read_series = legs_of_frames.read_series
+
+    def counted(root, key, **options):
+        asked.append(key)
+        return read_series(root, key, **options)
+
+    monkeypatch.setattr(legs_of_frames, "read_series", counted)
+    legs = {BYBIT_SPOT: 1.0, "perp:bybit:BTC-USDT": -1.0}
+    simulated(market, legs, n_bars=24, data={"series": ["quote_usd"]})
+    assert len(asked) == len(set(asked))
 
 
 def sparse_chain(market, **leg):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from basis_bt.backtest.parameters import by_leg, wallets_of
+from basis_bt.backtest.parameters import borrowed_legs, by_leg, pays_gas, wallets_of
 from basis_bt.core.errors import ConfigError
 from basis_bt.core.instruments import ON_CHAIN
 from basis_bt.core.models import Config
@@ -91,10 +91,8 @@ def _borrow(config: Config, panel: Panel) -> tuple[np.ndarray, np.ndarray, np.nd
     on, given = parse_instant(config.data.start).date(), config.costs.borrow_apr
     rates, period, opening = np.zeros((n_bars, n_legs)), np.zeros(n_legs), np.zeros(n_legs)
     flags = []
-    for leg, (one, instrument) in enumerate(zip(config.combo.legs, panel.instruments, strict=True)):
-        if instrument.kind != "spot" or not (one.ratio < 0 or config.rule.reverse):
-            continue
-        loaded = panel.terms.borrow_apr
+    for leg in borrowed_legs(config):
+        instrument, loaded = panel.instruments[leg], panel.terms.borrow_apr
         if not np.isnan(loaded[:, leg]).all():
             rates[:, leg] = loaded[:, leg]
         elif given is not None:
@@ -174,7 +172,7 @@ def _gas(config: Config, panel: Panel) -> np.ndarray:
     """Gas of one fill in dollars ``(n_bars, n_legs)``; no rows without legs on a chain."""
     on_chain = np.array([leg.kind in ON_CHAIN for leg in panel.instruments])
     costs = config.costs
-    if not on_chain.any() or costs.gas_units == 0.0 or costs.gas_gwei == 0.0:
+    if not pays_gas(config):
         return np.empty((0, len(on_chain)))
     if costs.gas_gwei is None and panel.terms.gas_gwei is None:
         raise ConfigError(

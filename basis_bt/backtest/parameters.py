@@ -80,6 +80,20 @@ def wallets_of(config: Config) -> list[int]:
     return [names.index(venue) for venue in venues]
 
 
+def borrowed_legs(config: Config) -> list[int]:
+    """The spot legs that can be short: written so, or in a combo that is also traded the other way round."""
+    legs = config.combo.legs
+    return [
+        leg for leg, one in enumerate(legs) if one.parsed.kind == "spot" and (one.ratio < 0 or config.rule.reverse)
+    ]
+
+
+def pays_gas(config: Config) -> bool:
+    """Whether fills of a configuration pay for gas."""
+    on_chain = any(one.kind in ON_CHAIN for one in config.combo.instruments)
+    return on_chain and config.costs.gas_units > 0.0 and config.costs.gas_gwei != 0.0
+
+
 def rule_days(config: Config, table: str) -> list[date]:
     """The first day of a run and the days within it on which rows of a table come into force at its venues."""
     first = parse_instant(config.data.start).date()

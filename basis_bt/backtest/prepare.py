@@ -8,7 +8,15 @@ import numpy as np
 
 from basis_bt.backtest.contract_parameters import check_contracts, contract_params
 from basis_bt.backtest.cost_parameters import cost_params, fees, one_way_bps, resolved_fees_bps
-from basis_bt.backtest.parameters import combo_params, fill_params, market_struct, rule_params, size_params
+from basis_bt.backtest.parameters import (
+    borrowed_legs,
+    combo_params,
+    fill_params,
+    market_struct,
+    pays_gas,
+    rule_params,
+    size_params,
+)
 from basis_bt.backtest.scenarios import adl_shares, depeg_factors, series_change, transfer_halts, with_scenarios
 from basis_bt.backtest.wallet_parameters import wallet_params
 from basis_bt.core.models import Config, SignalSpec
@@ -85,6 +93,8 @@ def loader(config: Config, signal: Signal) -> Callable[[], Panel]:
             warmup_hours=signal.warmup_hours,
             funding_windows_hours=signal.funding_windows_hours,
             settled_counts=signal.settled_counts,
+            borrowed_legs=borrowed_legs(config),
+            with_gas=pays_gas(config) and config.costs.gas_gwei is None,
             change=series_change(config) if config.scenarios else None,
         )
         if not config.scenarios:

@@ -5,7 +5,8 @@ import re
 from datetime import UTC, datetime
 
 HOURS_PER_YEAR = 8760.0
-US_PER_HOUR = 3_600_000_000
+US_PER_MINUTE = 60_000_000
+US_PER_HOUR = 60 * US_PER_MINUTE
 US_PER_DAY = 24 * US_PER_HOUR
 
 _DURATION = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*(m|min|h|d)\s*$")

@@ -86,6 +86,8 @@ def load_panel(
     warmup_hours: float = 0.0,
     funding_windows_hours: Sequence[float] = (),
     settled_counts: Sequence[int] = (),
+    borrowed_legs: Sequence[int] = (),
+    with_gas: bool = False,
     change: Callable[[Series], Series] | None = None,
 ) -> Panel:
     """Read, check and align what a run needs.
@@ -96,6 +98,8 @@ def load_panel(
     warmup_hours : how far before ``start`` bars are read for the signal
     funding_windows_hours : trailing windows whose annual funding rates become columns ``funding_apr_{hours}h_{leg}``
     settled_counts : numbers of settlements whose 8 h rates are summed up in columns, see ``funding_columns.py``
+    borrowed_legs, with_gas : legs that may be short on borrowed coins, and whether fills pay for gas: then the series
+        of their rates are read where the folder has them
     change : what a scenario makes of each series read
 
     Raises
@@ -179,7 +183,8 @@ def load_panel(
         data, combo.instruments, row_end_us=row_end_us, read_from_us=first_us - n_warmup * bar_us
     )
     ts_us = frame["ts"].to_physical().to_numpy()[n_warmup:]
-    terms, beside = read_terms(data, combo, ts_us=ts_us, chains=chains, n_warmup=n_warmup, read=reader.read)
+    terms, beside = read_terms(data, combo, ts_us=ts_us, chains=chains, n_warmup=n_warmup,
+                               borrowed_legs=borrowed_legs, with_gas=with_gas, read=reader.read)  # fmt: skip
     known = {str(series.key) for series in named}
     added, all_series = added + columns, all_series + named + [one for one in beside if str(one.key) not in known]
     latest = [dated[leg][chain.contracts[n_warmup]] if (chain := chains.get(leg)) else series

@@ -2,23 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from basis_bt.core.errors import DataError
-from basis_bt.core.instruments import ON_CHAIN, Combo, Instrument
+from basis_bt.core.instruments import Combo, Instrument
 from basis_bt.core.models import Data
 from basis_bt.core.rulebook import delivery_rule, is_coin_margined
-from basis_bt.core.units import US_PER_DAY, US_PER_HOUR, from_us
+from basis_bt.core.units import US_PER_DAY, US_PER_MINUTE, from_us
 from basis_bt.frames.futures import Chain
 from basis_bt.frames.points import latest
 from basis_bt.market.files import Series, has_series
 from basis_bt.market.remote import market_root
 from basis_bt.market.schemas import SeriesKey
 
-US_PER_MINUTE = US_PER_HOUR // 60
 GAS = SeriesKey("gas", "gas", "ethereum")
 
 
@@ -55,14 +53,23 @@ ReadSeries = Callable[[SeriesKey], Series]
 
 
 def read_terms(
-    data: Data, combo: Combo, *, ts_us: np.ndarray, chains: dict[int, Chain], n_warmup: int, read: ReadSeries
+    data: Data,
+    combo: Combo,
+    *,
+    ts_us: np.ndarray,
+    chains: dict[int, Chain],
+    n_warmup: int,
+    borrowed_legs: Sequence[int],
+    with_gas: bool,
+    read: ReadSeries,
 ) -> tuple[Terms, list[Series]]:
-    """The terms of all legs on the bars of a run, and the series they were read from.
+    """The terms of all legs on the bars of a run, and the series they were read from: only those the run needs.
 
     A rate or index holds from its stamp until the next; before its first row the first one stands in, flagged.
 
     Parameters
     ----------
+    borrowed_legs, with_gas : which legs may be short on borrowed coins, and whether fills pay for gas
     ts_us : stamps of the bars, int64 epoch microseconds
     chains : the dated legs on the rows of the frame, which begins ``n_warmup`` rows earlier
     read : reads one series, whole
@@ -76,8 +83,13 @@ def read_terms(
     used: dict[str, Series] = {}
     flags: list[str] = []
 
+    def once(key: SeriesKey) -> Series:
+        if str(key) not in used:
+            used[str(key)] = read(key)
+        return used[str(key)]
+
     def values(key: SeriesKey, *columns: str, at_us: np.ndarray) -> np.ndarray:
-        series = used.setdefault(str(key), read(key))
+        series = once(key)
         present = [name for name in columns if name in series.frame.columns]
         rows = series.frame.select("ts", value=pl.coalesce(present)).drop_nulls()
         stamps, held = rows["ts"].to_physical().to_numpy(), rows["value"].to_numpy()
@@ -108,12 +120,12 @@ def read_terms(
             index = values(SeriesKey.of(instrument, instrument.kind), *indices, at_us=ts_us)
             growth[1:, leg] = index[1:] / index[:-1] - 1.0
     borrow_apr = np.full((len(ts_us), len(instruments)), np.nan)
-    for leg, instrument in enumerate(instruments):
-        key = SeriesKey("borrow", instrument.venue, instrument.base)
-        if instrument.kind == "spot" and has_series(root, key):
+    for leg in borrowed_legs:
+        key = SeriesKey("borrow", instruments[leg].venue, instruments[leg].base)
+        if has_series(root, key):
             borrow_apr[:, leg] = values(key, "rate_apr", at_us=ts_us - bar_us)
     gas = None
-    if any(instrument.kind in ON_CHAIN for instrument in instruments) and has_series(root, GAS):
+    if with_gas and has_series(root, GAS):
         gas = values(GAS, "gas_price_avg_gwei", at_us=ts_us)
     expiry_us, delivery = np.full(len(instruments), -1, dtype=np.int64), np.full(len(instruments), np.nan)
     old_open = None
@@ -122,8 +134,12 @@ def read_terms(
         if not np.isnan(chain.old_open).all():
             old_open = np.full((len(ts_us), len(instruments)), np.nan) if old_open is None else old_open
             old_open[:, leg] = chain.old_open[n_warmup:]
-        delivery[leg] = _delivery_price(instruments[leg], chain, root=root, read=read, used=used)
-        if ts_us[0] < expiry_us[leg] <= ts_us[-1] and np.isnan(delivery[leg]):
+        if not ts_us[0] < expiry_us[leg] <= ts_us[-1]:
+            continue
+        delivered_at = _index_of(instruments[leg])
+        if has_series(root, delivered_at):
+            delivery[leg] = _delivery_price(instruments[leg], int(expiry_us[leg]), once(delivered_at))
+        if np.isnan(delivery[leg]):
             flags.append(f"{instruments[leg]}: no index is loaded, delivery is at the open of the reference leg")
     terms = Terms(
         is_inverse=np.array([is_coin_margined(one) for one in instruments]),
@@ -148,22 +164,19 @@ def _index_columns(instrument: Instrument, ratio: float) -> Sequence[str]:
     return ()
 
 
-def _delivery_price(
-    instrument: Instrument, chain: Chain, *, root: Path, read: ReadSeries, used: dict[str, Series]
-) -> float:
-    """Mean of the index over the venue's minutes before the expiry, from index bars; NaN where none are loaded."""
-    pair = "-".join(instrument.symbol.split("-")[:2])
-    key = SeriesKey("index", instrument.venue, pair)
-    if not has_series(root, key):
-        return float("nan")
-    expiry_us = int(chain.expiry_us[-1])
+def _index_of(instrument: Instrument) -> SeriesKey:
+    """The index that a dated future is delivered at."""
+    return SeriesKey("index", instrument.venue, "-".join(instrument.symbol.split("-")[:2]))
+
+
+def _delivery_price(instrument: Instrument, expiry_us: int, index: Series) -> float:
+    """Mean of the index over the venue's minutes before an expiry; NaN where its bars do not reach them."""
     rule = delivery_rule(instrument, on=from_us(expiry_us).date())
-    series = used.setdefault(str(key), read(key))
-    ts = series.frame["ts"].to_physical().to_numpy()
-    begin, end = ts, ts + (series.step_us or 0)
+    begin = index.frame["ts"].to_physical().to_numpy()
+    end = begin + (index.step_us or 0)
     overlap = np.minimum(end, expiry_us) - np.maximum(begin, expiry_us - rule.averaging_minutes * US_PER_MINUTE)
     weight = np.maximum(overlap, 0)
     if not weight.sum():
         return float("nan")
-    price = (series.frame["open"].to_numpy() + series.frame["close"].to_numpy()) / 2.0
+    price = (index.frame["open"].to_numpy() + index.frame["close"].to_numpy()) / 2.0
     return float((price * weight).sum() / weight.sum())
