@@ -14,6 +14,7 @@ import pytest
 from realdata import real_market
 
 import basis_bt
+from basis_bt.backtest.stress import stress
 from basis_bt.core.errors import ConfigError, DataError
 from basis_bt.core.rules import rows as rule_rows
 from basis_bt.frames import legs as legs_of_frames
@@ -211,6 +212,15 @@ def test_the_two_parts_of_one_exchange_are_one_wallet(market):
     wallets = result.tables["wallets"]
     assert wallets["wallet"].n_unique() == 1
     np.testing.assert_allclose(wallets["cash_usd"], result.equity["cash_usd"], rtol=EXACT)
+
+
+def test_stress_knows_the_two_parts_of_one_exchange_as_one_wallet(market):
+    path = np.linspace(60e3, 66e3, 25)
+    market.bars(SPOT, path).perp(INVERSE, path)
+    book = stress(simulated(market, {SPOT: 1.0, INVERSE: -1.0}, n_bars=24, wallets={"mode": "segregated"}))
+    assert book.wallets["wallet"].to_list() == ["binance"]
+    assert book.wallets["equity_usd"].item() == close_to(CAPITAL)
+    assert book.first("up") is None  # backed by its coin
 
 
 def test_a_coin_margined_contract_is_the_same_under_either_name_of_its_venue(market):

@@ -7,10 +7,11 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
+from basis_bt.backtest.wallet_parameters import tier_tables, wallet_weights
 from basis_bt.core.errors import ConfigError
 from basis_bt.core.instruments import Instrument
 from basis_bt.core.models import Config
-from basis_bt.core.rulebook import exchange, is_coin_margined, margin_tiers
+from basis_bt.core.rulebook import is_coin_margined, margin_tiers
 from basis_bt.core.units import from_us, parse_instant, to_us
 
 
@@ -66,21 +67,23 @@ def book_at(config: Config, tables: Mapping[str, pl.DataFrame], *, at: str | dat
     ts_us = attribution["ts"].to_physical().to_numpy()[::n_legs]
     position = attribution["position_base"].to_numpy().reshape(-1, n_legs)
     price = attribution["close_price"].to_numpy().reshape(-1, n_legs)
-    wallets, wallet_of, cash = _wallets(config, tables)
-    own = wallet_of == np.arange(len(wallets))[:, None]
-    is_margined = own & np.array([leg.is_margined for leg in instruments])
-    weight = np.where(is_margined, 1.0, own * _collateral_weight(config, wallet_of))
-    is_spot = own & np.array([leg.kind == "spot" for leg in instruments])
-    weights = np.where(is_spot & (position[:, None, :] < 0.0), 1.0, weight)
+    wallets, cash = _cash(config, tables)
+    wallet_of, held, owed, is_margined = wallet_weights(config)
+    weights = np.where(position[:, None, :] < 0.0, owed, held)
     notional = np.full(position.shape, -1.0)
     for leg, instrument in enumerate(instruments):
-        if _is_inverse(instrument):
+        if is_coin_margined(instrument):
             notional[:, leg] = _opened_usd(tables["fills"].filter(pl.col("leg") == leg), ts_us)
     at_price = np.abs(position) * price
     equity = cash + (weights * (position * price)[:, None, :]).sum(axis=2)
     margined = (is_margined * np.where(notional >= 0.0, notional, at_price)[:, None, :]).sum(axis=2)
     bar = _bar(ts_us, position, equity, margined, at=at)
-    floor, mmr, amount = _tiers(instruments, price[bar], from_us(int(ts_us[bar])))
+    on = from_us(int(ts_us[bar])).date()
+    tiers = [
+        margin_tiers(leg, on=on, price_usd=float(usd)) if leg.is_margined else None
+        for leg, usd in zip(instruments, price[bar], strict=True)
+    ]
+    floor, mmr, amount = (table[0] for table in tier_tables([tiers]))
     return Book(
         ts=from_us(int(ts_us[bar])),
         wallets=wallets,
@@ -98,30 +101,12 @@ def book_at(config: Config, tables: Mapping[str, pl.DataFrame], *, at: str | dat
     )
 
 
-def _wallets(config: Config, tables: Mapping[str, pl.DataFrame]) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Names of the wallets, the wallet of each leg, and cash ``(n_bars, n_wallets)``."""
-    instruments = config.combo.instruments
+def _cash(config: Config, tables: Mapping[str, pl.DataFrame]) -> tuple[list[str], np.ndarray]:
+    """Names of the wallets, and their cash ``(n_bars, n_wallets)``."""
     if "wallets" not in tables:
-        cash = tables["equity"]["cash_usd"].to_numpy().reshape(-1, 1)
-        return ["all"], np.zeros(len(instruments), dtype=np.int64), cash
-    venues = list(dict.fromkeys(exchange(leg.venue) for leg in instruments))
-    wallet_of = np.array([venues.index(exchange(leg.venue)) for leg in instruments])
-    return venues, wallet_of, tables["wallets"]["cash_usd"].to_numpy().reshape(-1, len(venues))
-
-
-def _collateral_weight(config: Config, wallet_of: np.ndarray) -> np.ndarray:
-    """What a spot leg counts for in margin equity while it is owned."""
-    legs, haircut = config.combo.instruments, config.wallets.spot_collateral
-    backed = {(wallet_of[i], leg.base) for i, leg in enumerate(legs) if _is_inverse(leg)}
-    by_leg = [
-        (1.0 if (wallet_of[i], leg.base) in backed else 0.0) if haircut is None else haircut
-        for i, leg in enumerate(legs)
-    ]
-    return np.where([leg.kind == "spot" for leg in legs], by_leg, 0.0)
-
-
-def _is_inverse(leg: Instrument) -> bool:
-    return leg.is_margined and is_coin_margined(leg)
+        return ["all"], tables["equity"]["cash_usd"].to_numpy().reshape(-1, 1)
+    names = tables["wallets"]["wallet"].unique(maintain_order=True).to_list()
+    return names, tables["wallets"]["cash_usd"].to_numpy().reshape(-1, len(names))
 
 
 def _opened_usd(fills: pl.DataFrame, ts_us: np.ndarray) -> np.ndarray:
@@ -163,20 +148,3 @@ def _bar(
 def _nearest(ts_us: np.ndarray, held: np.ndarray, bar: int) -> str:
     nearest = int(held[np.abs(held - bar).argmin()])
     return f"the nearest bar with a position is {from_us(int(ts_us[nearest])).isoformat()}"
-
-
-def _tiers(instruments: list[Instrument], price: np.ndarray, on: datetime) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Floors, rates and amounts ``(n_legs, n_tiers)``, padded with infinite floors; none for legs without margin."""
-    found = [
-        margin_tiers(leg, on=on.date(), price_usd=float(usd)) if leg.is_margined else None
-        for leg, usd in zip(instruments, price, strict=True)
-    ]
-    n_tiers = max((len(one.floor_usd) for one in found if one is not None), default=1)
-    floor = np.full((len(found), n_tiers), np.inf)
-    mmr, amount = np.zeros((2, len(found), n_tiers))
-    floor[:, 0] = 0.0
-    for leg, one in enumerate(found):
-        if one is not None:
-            n = len(one.floor_usd)
-            floor[leg, :n], mmr[leg, :n], amount[leg, :n] = one.floor_usd, one.mmr, one.amount_usd
-    return floor, mmr, amount

@@ -2,6 +2,7 @@
 
 import math
 from datetime import date
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,6 +12,37 @@ from basis_bt.core.rulebook import MarginTiers, liquidation_fee_bps, margin_tier
 from basis_bt.core.units import US_PER_DAY, bars_up, parse_hours, parse_instant, to_us
 from basis_bt.frames.panel import Panel
 from basis_bt.kernels.structs import WalletParams
+
+
+class Weights(NamedTuple):
+    """What each leg counts for in each wallet's margin equity, ``(n_wallets, n_legs)``, and which it has on margin.
+
+    ``held`` is that of a position above zero, ``owed`` of one below: spot that is owed counts in full.
+    """
+
+    wallet_of: np.ndarray
+    held: np.ndarray
+    owed: np.ndarray
+    is_margined: np.ndarray
+
+
+def wallet_weights(config: Config) -> Weights:
+    """Margined legs count in full, spot by its haircut, in full where an inverse leg of its coin has it for margin."""
+    instruments, haircut = config.combo.instruments, config.wallets.spot_collateral
+    wallet_of = np.array(wallets_of(config), dtype=np.int64)
+    own = wallet_of[None, :] == np.arange(wallet_of.max() + 1)[:, None]
+    is_margined = np.array([leg.is_margined for leg in instruments])
+    is_spot = np.array([leg.kind == "spot" for leg in instruments])
+    by_leg = np.where(is_margined, 1.0, np.where(is_spot, haircut or 0.0, 0.0))
+    if haircut is None:
+        for leg in range(len(instruments)):
+            by_leg[backing_spot(config, leg)] = 1.0
+    return Weights(
+        wallet_of=wallet_of,
+        held=np.where(own, by_leg, 0.0),
+        owed=np.where(own, np.where(is_spot, 1.0, by_leg), 0.0),
+        is_margined=own & is_margined,
+    )
 
 
 def wallet_params(
@@ -23,15 +55,7 @@ def wallet_params(
     halts_us : spans ``[from, to)`` in which no transfer leaves, beside those of the configuration
     """
     wallets, instruments = config.wallets, config.combo.instruments
-    is_split = wallets.mode == "segregated"
-    wallet_of = np.array(wallets_of(config), dtype=np.int64)
-    own = wallet_of[None, :] == np.arange(wallet_of.max() + 1)[:, None]
-    is_margined = np.array([leg.is_margined for leg in instruments])
-    is_spot = np.array([leg.kind == "spot" for leg in instruments])
-    haircut = np.where(is_margined, 1.0, np.where(is_spot, wallets.spot_collateral or 0.0, 0.0))
-    if wallets.spot_collateral is None:
-        for leg in range(len(instruments)):
-            haircut[backing_spot(config, leg)] = 1.0
+    weights = wallet_weights(config)
     days = rule_days(config, "margin") if wallets.is_tested else [parse_instant(config.data.start).date()]
     days = sorted({*days, *(rule_days(config, "liquidation") if wallets.is_tested else [])})
     flags: list[str] = []
@@ -48,18 +72,18 @@ def wallet_params(
             for leg, source in zip(instruments, panel.margin_source, strict=True)
             if leg.is_margined and source == "trade"
         ]
-    floor, mmr, amount = _tier_tables(tiers)
+    floor, mmr, amount = tier_tables(tiers)
     spans = [(to_us(parse_instant(a)), to_us(parse_instant(b))) for a, b in wallets.transfer_halts]
     halted = np.zeros(panel.n_bars, dtype=np.bool_)
     for first_us, last_us in [*spans, *(halts_us or [])]:
         halted |= (panel.ts_us >= first_us) & (panel.ts_us < last_us)
     params = WalletParams(
-        wallet_of=wallet_of,
-        is_split=is_split,
+        wallet_of=weights.wallet_of,
+        is_split=wallets.mode == "segregated",
         is_tested=wallets.is_tested,
-        weight=np.where(own, haircut, 0.0),
-        short_weight=np.where(own, np.where(is_spot, 1.0, haircut), 0.0),
-        is_margined=own & is_margined,
+        weight=weights.held,
+        short_weight=weights.owed,
+        is_margined=weights.is_margined,
         margin_row=row_of_bar(days, panel.ts_us),
         floor_usd=floor,
         mmr=mmr,
@@ -76,7 +100,7 @@ def wallet_params(
     return params, list(dict.fromkeys(flags))
 
 
-def _tier_tables(tiers: list[list[MarginTiers | None]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def tier_tables(tiers: list[list[MarginTiers | None]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tiers by row and leg, padded to one length with infinite floors; one of nothing for a leg without a test."""
     n_tiers = max([len(one.floor_usd) for row in tiers for one in row if one is not None], default=1)
     floor = np.full((len(tiers), len(tiers[0]), n_tiers), np.inf)
