@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -17,13 +18,13 @@ from realdata import real_market
 from basis_bt.core.errors import ConfigError
 from basis_bt.core.instruments import Instrument
 from basis_bt.core.rulebook import (
-    borrow_hours,
+    borrow_rule,
     contract_size,
     days_of_change,
     delivery_rule,
     fee_bps,
     fee_kind,
-    fee_tier,
+    fee_ladder,
     funding_rule,
     is_coin_margined,
     liquidation_fee_bps,
@@ -33,6 +34,8 @@ from basis_bt.core.rulebook import (
     transfer_rule,
 )
 from basis_bt.core.rules import rows as rows_module
+from basis_bt.kernels.contracts import charged_hours
+from basis_bt.kernels.fees import tier_of_volume
 
 FOLDER = rows_module.FOLDER
 BOOKS = {file.stem: tomllib.loads(file.read_text()) for file in sorted(FOLDER.glob("*.toml"))}
@@ -164,12 +167,12 @@ def asked(function, *arguments, **options):
 
 def answers(venue, on):
     """Everything the rulebook says about a venue on a day."""
-    said = [asked(borrow_hours, venue, 7.5, on=on), asked(transfer_rule, venue, "okx", on=on)]
-    said += [asked(fee_tier, venue, kind, volume_30d_usd=2e7, on=on) for kind in ("spot", "perp", "future")]
+    said = [asked(borrow_rule, venue, on=on), asked(transfer_rule, venue, "okx", on=on)]
     for text in QUESTIONS:
         instrument = of(text.format(venue=venue))
         said += [asked(fee_bps, instrument, liquidity=side, on=on) for side in ("maker", "taker")]
-        said += [asked(fee_bps, instrument, liquidity="taker", on=on, tier=1), lot_and_minimum(instrument, on=on)]
+        said += [asked(fee_bps, instrument, liquidity="taker", on=on, tier=1), asked(fee_ladder, instrument, on=on)]
+        said += [lot_and_minimum(instrument, on=on)]
         said += [contract_size(instrument, on=on), asked(margin_tiers, instrument, on=on, price_usd=2.0)]
         said += [asked(rule, instrument, on=on) for rule in (funding_rule, liquidation_fee_bps, delivery_rule)]
     return said
@@ -251,12 +254,23 @@ def test_tiers_follow_the_volume():
     taker = [fee_bps(BTC, liquidity="taker", on=DAY, tier=tier) for tier in range(10)]
     assert taker == [5.0, 4.0, 3.5, 3.2, 3.0, 2.7, 2.5, 2.2, 2.0, 1.7]
     assert fee_bps(of("spot:okx:BTC-USDT"), liquidity="maker", on=DAY, tier=7) == -0.5
-    assert fee_tier("bybit", "perp", volume_30d_usd=9_999_999.0, on=DAY) == 0
-    assert fee_tier("bybit", "perp", volume_30d_usd=10_000_000.0, on=DAY) == 1
-    assert fee_tier("binance", "perp", volume_30d_usd=1e12, on=DAY) == 1  # further volumes are not known
-    assert fee_tier("hyperliquid", "perp", volume_30d_usd=1e7, on=DAY) == 0  # 4.67 million in 14 days
-    assert fee_tier("hyperliquid", "perp", volume_30d_usd=1.1e7, on=DAY) == 1
-    assert fee_tier("okx", "perp", volume_30d_usd=1e12, on=DAY) == 0  # no ladder is confirmed
+    assert tier_reached("perp:bybit:BTC-USDT", 9_999_999.0) == 0
+    assert tier_reached("perp:bybit:BTC-USDT", 10_000_000.0) == 1
+    assert tier_reached("perp:binance:BTC-USDT", 1e12) == 1  # further volumes are not known
+    assert tier_reached("perp:hyperliquid:BTC-USDC", 1e7) == 0  # 4.67 million in 14 days
+    assert tier_reached("perp:hyperliquid:BTC-USDC", 1.1e7) == 1
+    assert tier_reached("perp:okx:BTC-USDT", 1e12) == 0  # no ladder is confirmed
+
+
+def tier_reached(name, volume_30d_usd):
+    """The tier of a volume, whose fees must be those of the step it is found at."""
+    ladder = fee_ladder(of(name), on=DAY)
+    if not ladder:
+        return 0
+    tier = tier_of_volume(volume_30d_usd, np.array([step.volume_usd for step in ladder]))
+    assert ladder[tier].taker_bps == fee_bps(of(name), liquidity="taker", on=DAY, tier=tier)
+    assert ladder[tier].maker_bps == fee_bps(of(name), liquidity="maker", on=DAY, tier=tier)
+    return tier
 
 
 def test_a_ladder_begins_with_the_base_fee_and_never_rises():
@@ -490,19 +504,25 @@ def test_delivery_averages_an_hour_until_the_change_and_half_an_hour_after():
 # --- borrow and transfers
 
 
+def charged(venue, hours):
+    """The hours a loan of some length has been charged for at a venue."""
+    rule = borrow_rule(venue, on=DAY)
+    return charged_hours(hours, rule.period_hours, rule.opening_periods)
+
+
 @given(hours=st.floats(0.001, 9000.0))
 def test_loans_are_charged_by_the_period_begun(hours):
-    assert borrow_hours("binance", hours, on=DAY) == max(math.ceil(round(hours, 9)), 1)
-    assert borrow_hours("nowhere", hours, on=DAY) == borrow_hours("binance", hours, on=DAY)
-    assert borrow_hours("kraken", hours, on=DAY) == 4 * (1 + max(math.ceil(round(hours / 4, 9)), 1))
+    assert charged("binance", hours) == max(math.ceil(hours - 1e-9), 1)
+    assert charged("nowhere", hours) == charged("binance", hours)
+    assert charged("kraken", hours) == 4 * (1 + max(math.ceil(hours / 4 - 1e-9), 1))
 
 
 def test_loans_of_no_time_cost_nothing_and_whole_hours_are_not_rounded_up():
-    assert borrow_hours("binance", 0.0, on=DAY) == 0.0 == borrow_hours("kraken", 0.0, on=DAY)
-    assert borrow_hours("binance", 3 * 0.1 * 10, on=DAY) == 3.0
-    assert borrow_hours("binance", 3.001, on=DAY) == 4.0
-    assert borrow_hours("kraken", 5.0, on=DAY) == 12.0  # the opening and two periods of four hours
-    assert borrow_hours("kraken", 4.0, on=DAY) == 8.0
+    assert charged("binance", 0.0) == 0.0 == charged("kraken", 0.0)
+    assert charged("binance", 3 * 0.1 * 10) == 3.0
+    assert charged("binance", 3.001) == 4.0
+    assert charged("kraken", 5.0) == 12.0  # the opening and two periods of four hours
+    assert charged("kraken", 4.0) == 8.0
 
 
 def test_transfers_inside_an_exchange_are_free_and_others_take_the_slower_delay():

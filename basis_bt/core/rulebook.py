@@ -3,9 +3,9 @@
 The tables lie in ``core/venues``, one file a venue; ``docs/rulebook.md`` says how a row is chosen and how to add one.
 """
 
-from basis_bt.core.rules.fees import FeeStep, fee_bps, fee_kind, fee_ladder, fee_tier
+from basis_bt.core.rules.fees import FeeStep, fee_bps, fee_kind, fee_ladder
 from basis_bt.core.rules.margin import MarginTiers, margin_tiers
-from basis_bt.core.rules.moving import BorrowRule, TransferRule, borrow_hours, borrow_rule, transfer_rule
+from basis_bt.core.rules.moving import BorrowRule, TransferRule, borrow_rule, transfer_rule
 from basis_bt.core.rules.rows import days_of_change, exchange, is_coin_margined, rulebook_hash
 from basis_bt.core.rules.terms import (
     ContractSize,
@@ -26,7 +26,6 @@ __all__ = [
     "FundingRule",
     "MarginTiers",
     "TransferRule",
-    "borrow_hours",
     "borrow_rule",
     "contract_size",
     "days_of_change",
@@ -35,7 +34,6 @@ __all__ = [
     "fee_bps",
     "fee_kind",
     "fee_ladder",
-    "fee_tier",
     "funding_rule",
     "is_coin_margined",
     "liquidation_fee_bps",

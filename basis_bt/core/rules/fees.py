@@ -24,7 +24,7 @@ def fee_bps(instrument: Instrument, *, liquidity: str, on: date, tier: int = 0) 
     ----------
     liquidity : ``"maker"`` or ``"taker"``
     on : the day of the trade
-    tier : step of the venue's ladder, 0 the base; ``fee_tier`` finds it from a volume
+    tier : step of the venue's ladder, 0 the base; ``fee_ladder`` has them by volume
 
     Raises
     ------
@@ -49,19 +49,6 @@ def fee_bps(instrument: Instrument, *, liquidity: str, on: date, tier: int = 0) 
     return float(steps[tier][2 if liquidity == "maker" else 3])
 
 
-def fee_tier(venue: str, kind: str, *, volume_30d_usd: float, on: date) -> int:
-    """The highest tier whose volume is known and reached; 0 where the rulebook has no ladder.
-
-    A tier whose volume is not known (``inf`` in the file) is never reached, so that fees are over- and not understated.
-    A ladder over another window (14 days at hyperliquid) is compared with that share of the 30 days' volume.
-    """
-    ladder = _of_kind("fee_tiers", venue, kind, on)
-    if ladder is None:
-        return 0
-    volume_usd = volume_30d_usd * ladder["volume_days"] / 30.0
-    return max((int(tier) for tier, volume, _, _ in ladder["tiers"] if volume <= volume_usd), default=0)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeeStep:
     """One tier of a ladder: the volume of 30 days that reaches it, and its fees."""
@@ -74,7 +61,8 @@ class FeeStep:
 def fee_ladder(instrument: Instrument, *, on: date) -> list[FeeStep]:
     """The tiers of an instrument's fees by volume, ascending; empty where the rulebook has no ladder.
 
-    Volumes of another window than 30 days are scaled to 30; a volume that is not known is infinite.
+    Volumes of another window than 30 days (14 at hyperliquid) are scaled to 30. A volume that is not known is infinite:
+    such a tier is never reached, so that fees are over- and not understated.
     """
     ladder = _of_kind("fee_tiers", home(instrument).venue, fee_kind(instrument), on)
     if ladder is None:

@@ -1,6 +1,5 @@
-"""Borrowed coins and moved cash: the hours a loan is charged for, the fee and the delay of a transfer."""
+"""Borrowed coins and moved cash: how the hours of a loan are counted, the fee and the delay of a transfer."""
 
-import math
 from dataclasses import dataclass
 from datetime import date
 
@@ -18,7 +17,10 @@ class TransferRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BorrowRule:
-    """How a venue counts the hours of a loan: in whole periods, and some more at its opening."""
+    """How a venue counts the hours of a loan: in whole periods from their beginning, and some more at its opening.
+
+    Kraken charges an opening period and four hours at a time. ``kernels/contracts.py::charged_hours`` counts them.
+    """
 
     period_hours: float
     opening_periods: float
@@ -28,20 +30,6 @@ def borrow_rule(venue: str, *, on: date) -> BorrowRule:
     """The rule of a venue on a day: one hour at a time and nothing for the opening where it has no row."""
     row = in_force(book(venue).get("borrow", []), on) or {"period_hours": 1.0, "opening_periods": 0.0}
     return BorrowRule(period_hours=float(row["period_hours"]), opening_periods=float(row["opening_periods"]))
-
-
-def borrow_hours(venue: str, hours: float, *, on: date) -> float:
-    """The hours of interest a loan of some length has been charged.
-
-    Periods count from their beginning: ``period_hours * (opening_periods + ceil(hours / period_hours))``, one hour and
-    no opening charge at venues without a row. Kraken charges an opening period and four hours at a time:
-    ``4 * (1 + ceil(hours / 4))``. No time, no charge. Interest of one bar is the difference of two calls.
-    """
-    if hours <= 0.0:
-        return 0.0
-    rule = borrow_rule(venue, on=on)
-    begun = math.ceil(round(hours / rule.period_hours, 9))  # 3.0000000000004 hours of a float clock are three
-    return rule.period_hours * (rule.opening_periods + max(begun, 1))
 
 
 def transfer_rule(venue_from: str, venue_to: str, *, on: date) -> TransferRule:
