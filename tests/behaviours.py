@@ -1007,9 +1007,12 @@ NOT_MODELS = {
 }  # fmt: skip
 OTHER_MODULES = {
     "_jit": "how kernels are compiled",
+    "decisions": MOVES,
     "deleverage": MOVES,
     "delivery": MOVES,
+    "happenings": "the bars that need a call; the oracle tests",
     "margin_call": MOVES,
+    "marking": MOVES,
     "metrics": "numbers of a finished run; test_vectors and the oracle tests",
     "open_account": "the empty account",
     "orders": MOVES,

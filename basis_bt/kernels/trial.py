@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from basis_bt.kernels._jit import inner_kernel, kernel
-from basis_bt.kernels.books import book_price_move, equity_usd
+from basis_bt.kernels.books import equity_usd
 from basis_bt.kernels.contracts import (
     accrue_borrow,
     accrue_cash,
@@ -25,41 +25,31 @@ from basis_bt.kernels.contracts import (
     refresh_margin,
     revalue_face,
 )
+from basis_bt.kernels.decisions import decide_entry, decide_exit, decide_resize
 from basis_bt.kernels.deleverage import deleverage
 from basis_bt.kernels.delivery import deliver, roll
 from basis_bt.kernels.fees import set_fees, with_own_fees
-from basis_bt.kernels.fills import cost_components_bps, gross_base, net_share
 from basis_bt.kernels.funding import funding_usd
+from basis_bt.kernels.happenings import bars_with, delivery_bars, is_moved, is_short
 from basis_bt.kernels.loans import check_loans
 from basis_bt.kernels.margin_call import check_margins, margin_state
+from basis_bt.kernels.marking import book_held, book_order, is_stale
 from basis_bt.kernels.open_account import new_account, new_order
-from basis_bt.kernels.orders import is_hedged, send, work_order, write_event
+from basis_bt.kernels.orders import is_hedged, work_order
 from basis_bt.kernels.rule import HOLD, entry_direction, exit_reason
-from basis_bt.kernels.sizing import combo_quantity, is_capital, meets_minimums
 from basis_bt.kernels.status import MARK_MISSING, OK
 from basis_bt.kernels.structs import (
     ACTION,
     ARRIVAL,
-    ATTEMPT_BASIS,
-    ATTEMPT_DELTA,
     BEFORE,
     CASH,
-    CASH_BEFORE_ENTRY,
     CHANGE,
-    CLOSE_FROM,
     DROPPED_BAR,
-    ENTRY,
     ENTRY_BAR,
     EXCESS,
-    EXCESS_PRICE,
-    EXIT,
     EXIT_BAR,
-    EXPIRED,
     FACE,
-    FILL_BAR,
-    FILLED,
     FROM_PRICE,
-    FUNDED,
     FUNDING,
     GAS,
     HEDGE_RATIO,
@@ -69,13 +59,8 @@ from basis_bt.kernels.structs import (
     IS_SPLIT,
     LEG_CASH,
     MARGIN,
-    MAX_BASIS,
-    MAX_COST,
-    MAX_SPREAD,
-    MAX_VOLUME_SHARE,
     MIN_HEALTH,
     MIN_MARGIN_RATIO,
-    MIN_NOTIONAL,
     N_BOOKS,
     N_EVENTS,
     N_FILLS,
@@ -91,54 +76,11 @@ from basis_bt.kernels.structs import (
     QUEUED,
     RATE,
     REASON,
-    REFUSED,
     RESIZE,
-    ROLLBACK_PRICE,
-    SIGNAL,
-    SIZE,
-    START_BAR,
     TURNOVER,
-    WANT,
     Totals,
 )
-from basis_bt.kernels.wallets import is_settled, pay, plan_transfers, receive, send_queued, split
-
-
-@inner_kernel
-def refusal(bar, quantity, ratio, arrival_price, market, rule, size, costs, fills, contracts):
-    """Why an entry may not be sent, or -1: an expired leg, the rule, the size, then the pre-flight of its costs."""
-    for leg in range(len(ratio)):
-        if 0 <= contracts.delivery_bar[leg] <= bar:
-            return EXPIRED
-    if not math.isnan(rule.max_basis_bps) and not abs(market.basis_bps[bar]) <= rule.max_basis_bps:
-        return MAX_BASIS
-    if not quantity > 0.0:
-        return SIZE
-    if not meets_minimums(quantity, ratio, arrival_price, size.min_notional_usd):
-        return MIN_NOTIONAL
-    if fills.max_cost_bps < math.inf or fills.max_volume_share < math.inf or fills.max_spread_bps < math.inf:
-        return preflight(bar, quantity, ratio, arrival_price, market, costs, fills)
-    return -1
-
-
-@inner_kernel
-def preflight(bar, quantity, ratio, arrival_price, market, costs, fills):
-    """Whether an entry's estimated cost, its share of the last volume, or a quoted spread is over its limit."""
-    cost_usd, notional_usd, share, spread_bps = 0.0, 0.0, 0.0, 0.0
-    for leg in range(len(ratio)):
-        n = gross_base(quantity * ratio[leg], costs.base_fee_frac[leg])
-        status, half_spread, bucket, impact = cost_components_bps(bar, leg, n, arrival_price[leg], market, costs)
-        notional = n * arrival_price[leg]
-        cost_usd += notional * (half_spread + bucket + impact if status == OK else math.inf)
-        notional_usd += notional
-        before = market.volume_before[bar, leg]
-        share = max(share, n / before if before > 0.0 else math.inf)
-        spread_bps = max(spread_bps, 2.0 * costs.half_spread_bps[leg])
-    if cost_usd / notional_usd > fills.max_cost_bps:
-        return MAX_COST
-    if share > fills.max_volume_share:
-        return MAX_VOLUME_SHARE
-    return MAX_SPREAD if spread_bps > fills.max_spread_bps else -1
+from basis_bt.kernels.wallets import is_settled, pay, plan_transfers, receive, send_queued
 
 
 @inner_kernel
@@ -162,121 +104,6 @@ def accrue(bar, account, market, out):
 
 
 @inner_kernel
-def decide_entry(bar, wanted, order, account, market, combo, rule, size, costs, fills, wallets, contracts, log):
-    """Send the entry the rule wants, if nothing speaks against it; returns the equity it was sized on, or NaN."""
-    ratio, arrival = combo.ratio, order.legs[ARRIVAL]
-    for leg in range(len(ratio)):
-        account.legs[HEDGE_RATIO, leg] = ratio[leg]
-        arrival[leg] = market.open_price[bar, leg]
-    own = equity_usd(account.sums[CASH], account.legs[POSITION], arrival)
-    equity = own if size.compounding else size.capital_usd
-    quantity = combo_quantity(equity, ratio, arrival, combo.margin_weight, size) if is_capital(own, size) else 0.0
-    reason = refusal(bar, quantity, ratio, arrival, market, rule, size, costs, fills, contracts)
-    if reason >= 0:
-        account.counts[N_REFUSED] += 1
-        write_event(log, account, bar, REFUSED, reason, wanted, quantity)
-        return math.nan
-    share = net_share(wanted, ratio, costs.base_fee_frac)
-    for leg in range(len(ratio)):
-        order.legs[WANT, leg] = wanted * ratio[leg] * (quantity * share)
-    account.sums[CASH_BEFORE_ENTRY] = account.sums[CASH]
-    ready_bar = bar + fills.latency_bars.min()
-    send(order, account, bar, ready_bar, ENTRY, SIGNAL, wanted, quantity * share, log)
-    if wallets.is_split:
-        fund(bar, order, account, combo, wallets, arrival)
-    return equity
-
-
-@inner_kernel
-def fund(bar, order, account, combo, wallets, price):
-    """Bring the wallets to their targets for an entry, which waits for the cash; the first time it is there."""
-    equity = equity_usd(account.sums[CASH], account.legs[HELD], price)
-    if not account.counts[IS_SPLIT]:
-        split(account, combo, price, equity)
-        return
-    plan_transfers(account, combo, wallets, price, equity)
-    send_queued(bar, account, wallets)
-    order.state[FUNDED] = 0
-
-
-@inner_kernel
-def decide_resize(bar, order, account, market, combo, size, fills, wallets, log):
-    """A wallet's margin runs low: make the combo as small as its equity bears, and move cash where it is short."""
-    price, held = market.open_price[bar], account.legs[HELD]
-    equity = equity_usd(account.sums[CASH], held, price)
-    target = combo_quantity(equity, combo.ratio, price, combo.margin_weight, size) if is_capital(equity, size) else 0.0
-    units = 0.0
-    for leg in range(len(held)):
-        units = max(units, abs(held[leg] / account.legs[HEDGE_RATIO, leg]))
-    if not target > 0.0:
-        decide_exit(bar, MARGIN, order, account, market, fills, log)
-        return
-    if target >= units:
-        plan_transfers(account, combo, wallets, price, equity)
-        send_queued(bar, account, wallets)
-        return
-    direction = account.counts[HELD_DIRECTION]
-    for leg in range(len(held)):
-        order.legs[ARRIVAL, leg] = price[leg]
-        order.legs[WANT, leg] = (
-            -direction * account.legs[HEDGE_RATIO, leg] * (units - target) if held[leg] != 0.0 else 0.0
-        )
-    send(order, account, bar, bar + fills.latency_bars.min(), RESIZE, MARGIN, direction, units - target, log)
-
-
-@inner_kernel
-def decide_exit(bar, reason, order, account, market, fills, log):
-    """Send the exit the rule wants: all that is held."""
-    for leg in range(len(order.legs[WANT])):
-        order.legs[ARRIVAL, leg] = market.open_price[bar, leg]
-        order.legs[WANT, leg] = -account.legs[POSITION, leg]
-    quantity = log.trade_values[account.counts[N_TRADES] - 1, 0]
-    ready_bar = bar + fills.latency_bars.min()
-    send(order, account, bar, ready_bar, EXIT, reason, account.counts[HELD_DIRECTION], quantity, log)
-
-
-@kernel
-def book_held(books, position_base, before, close, reference):
-    """Price PnL of a bar on what was held all through it, from close to close."""
-    for leg in range(len(close)):
-        held = position_base[leg]
-        if held != 0.0:
-            book_price_move(books, leg, held, before[leg], close[leg], before[reference], close[reference])
-
-
-@inner_kernel
-def book_order(bar, order, account, close_price, reference):
-    """Price PnL of a bar on what an order filled, on the parts of an attempt, and on what is to be closed again."""
-    close, books, start_price = close_price[bar], account.books, account.legs[FROM_PRICE]
-    before = close_price[max(bar - 1, 0)]
-    is_open_attempt = order.state[ACTION] >= 0 and order.state[START_BAR] >= 0 and order.state[CLOSE_FROM] < 0
-    for leg in range(len(close)):
-        change = account.legs[CHANGE, leg]
-        if change != 0.0:
-            book_price_move(books, leg, change, start_price[leg], close[leg], start_price[reference], close[reference])
-        if is_open_attempt and order.legs[FILLED, leg] != 0.0:
-            start = start_price if order.marks[FILL_BAR, leg] == bar else before
-            reference_move = close[reference] - start[reference]
-            order.legs[ATTEMPT_DELTA, leg] += order.legs[FILLED, leg] * reference_move
-            order.legs[ATTEMPT_BASIS, leg] += order.legs[FILLED, leg] * ((close[leg] - start[leg]) - reference_move)
-        excess = order.legs[EXCESS, leg]
-        if excess != 0.0:
-            books[leg, ROLLBACK_PRICE] -= excess * (close[leg] - order.legs[EXCESS_PRICE, leg])
-            order.legs[EXCESS_PRICE, leg] = close[leg]
-            if account.counts[DROPPED_BAR] == bar:
-                order.legs[EXCESS, leg] = 0.0
-
-
-@kernel
-def is_stale(position, missing):
-    """Whether a held leg has no bar."""
-    for leg in range(len(position)):
-        if position[leg] != 0.0 and missing[leg]:
-            return True
-    return False
-
-
-@inner_kernel
 def totals_of(status, bar, account):
     """How the trial ended, from its counts and sums."""
     counts = account.counts
@@ -296,44 +123,6 @@ def totals_of(status, bar, account):
         account.sums[MIN_HEALTH],
         account.sums[TURNOVER],
     )
-
-
-@kernel
-def is_moved(rate, bar):
-    """Whether any rate differs from that of the bar before."""
-    for column in range(rate.shape[1]):
-        if rate[bar, column] != rate[bar - 1, column]:
-            return True
-    return False
-
-
-@kernel
-def is_short(held_base, borrow_period_hours):
-    """Whether anything that pays interest is borrowed."""
-    for leg in range(len(held_base)):
-        if held_base[leg] < 0.0 and borrow_period_hours[leg] > 0.0:
-            return True
-    return False
-
-
-@kernel
-def bars_with(by_leg):
-    """The bars in which anything of ``(n_bars, n_legs)`` is not zero."""
-    out = np.zeros(len(by_leg), dtype=np.bool_)
-    for bar in range(len(by_leg)):
-        for leg in range(by_leg.shape[1]):
-            out[bar] |= by_leg[bar, leg] != 0
-    return out
-
-
-@kernel
-def delivery_bars(n_bars, delivery_bar):
-    """The bars in which a leg is delivered."""
-    out = np.zeros(n_bars, dtype=np.bool_)
-    for leg in range(len(delivery_bar)):
-        if delivery_bar[leg] >= 0:
-            out[delivery_bar[leg]] = True
-    return out
 
 
 @kernel
