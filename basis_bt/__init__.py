@@ -8,6 +8,8 @@ _PUBLIC = {
     "run": "basis_bt.backtest",
     "Result": "basis_bt.backtest",
     "sql": "basis_bt.store",
+    "sweep": "basis_bt.sweeps.engine",
+    "Sweep": "basis_bt.sweeps.result",
     "load_run": "basis_bt.store",
     "Combo": "basis_bt.core.instruments",
     "Leg": "basis_bt.core.instruments",
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from basis_bt.core.instruments import Combo, Leg
     from basis_bt.core.models import Config, Costs, Data, Fills, Rule, SignalSpec, Size, Wallets
     from basis_bt.store import load_run, sql
+    from basis_bt.sweeps.engine import sweep
+    from basis_bt.sweeps.result import Sweep
 
 __all__ = [
     "Combo",
@@ -38,10 +42,12 @@ __all__ = [
     "Rule",
     "SignalSpec",
     "Size",
+    "Sweep",
     "Wallets",
     "load_run",
     "run",
     "sql",
+    "sweep",
 ]
 
 

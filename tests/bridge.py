@@ -11,6 +11,7 @@ import polars as pl
 
 from basis_bt.backtest.contract_parameters import deliveries
 from basis_bt.backtest.parameters import market_struct
+from basis_bt.backtest.prepare import Parameters
 from basis_bt.core.instruments import Combo, Leg
 from basis_bt.core.models import Data, SignalSpec
 from basis_bt.core.units import US_PER_DAY, US_PER_HOUR, bars_up, from_us
@@ -409,8 +410,8 @@ def two_sided(case):
     return min(ratios) < 0 < max(ratios)
 
 
-def simulate(case, root: Path):
-    """Panel, market, rows, totals and metrics (None of a trial that failed) of a case that goes through files."""
+def prepared(case, root: Path):
+    """Panel, market, and the parameters of a trial in their order, of a case that goes through files."""
     write_market(case, root)
     legs = [
         Leg(instrument=name, ratio=leg["ratio"], price=spot, roll_days=leg.get("roll_days", 5.0),
@@ -453,11 +454,20 @@ def simulate(case, root: Path):
     market, _ = market_struct(panel, values, basis)
     combo_p, rule_p, size_p, cost_p, fee_p, fill_p = structs(case, panel.ts_us)
     wallet_p, contract_p = wallet_params(case, panel.ts_us), contracts_struct(case, panel)
+    return panel, market, Parameters(combo_p, rule_p, size_p, cost_p, fee_p, fill_p, wallet_p, contract_p)
+
+
+def simulate(case, root: Path):
+    """Panel, market, rows, totals and metrics (None of a trial that failed) of a case that goes through files."""
+    panel, market, parameters = prepared(case, root)
     rows = recorded(
-        n_bars=panel.n_bars, n_legs=len(legs), n_settlements=len(market.mark_price), n_wallets=len(wallet_p.weight)
+        n_bars=panel.n_bars,
+        n_legs=len(panel.instruments),
+        n_settlements=len(market.mark_price),
+        n_wallets=len(parameters.wallets.weight),
     )
-    totals = run_trial(market, combo_p, rule_p, size_p, cost_p, fee_p, fill_p, wallet_p, contract_p, rows)
+    totals = run_trial(market, *parameters, rows)
     if totals.status != OK:
         return panel, market, rows, totals, None
-    metrics = trial_metrics(rows, totals, panel.close_price, size_p.capital_usd, panel.bar_hours)
+    metrics = trial_metrics(rows, totals, panel.close_price, parameters.size.capital_usd, panel.bar_hours)
     return panel, market, rows, totals, metrics

@@ -173,7 +173,7 @@ def test_c12_a_killed_overwrite_leaves_the_old_run_to_the_next_reader(root: Path
 
 @pytest.mark.parametrize("at_file", [0, 3, 7])
 def test_c15_a_full_disk_leaves_nothing(root: Path, monkeypatch: pytest.MonkeyPatch, at_file: int) -> None:
-    real, calls = folder._write_bytes, []
+    real, calls = folder.write_bytes, []
 
     def write(data: bytes, path: Path) -> str:
         calls.append(path)
@@ -181,7 +181,7 @@ def test_c15_a_full_disk_leaves_nothing(root: Path, monkeypatch: pytest.MonkeyPa
             raise OSError(28, "No space left on device")
         return real(data, path)
 
-    monkeypatch.setattr(folder, "_write_bytes", write)
+    monkeypatch.setattr(folder, "write_bytes", write)
     with pytest.raises(StoreError, match="No space left") as caught:
         save(root)
     assert caught.value.where["bytes"] > 0

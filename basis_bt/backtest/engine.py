@@ -37,6 +37,7 @@ def run(
     *,
     expression: pl.Expr | None = None,
     warmup_hours: float = 0.0,
+    trial: int = 0,
     **models: Any,
 ) -> Result:
     """One backtest.
@@ -47,6 +48,7 @@ def run(
     expression : a signal of your own, a Polars expression over the aligned frame on bar closes (columns ``open_0`` to
         ``volume_0`` and so on by leg, ``funding_rate_i`` of perps); replaces the configured signal
     warmup_hours : history that ``expression`` needs before ``data.start``
+    trial : number of the trial, which random draws depend on; that of a sweep to have one of its trials again
     models : ``data=Data(...), combo=Combo(...), rule=Rule(...)``, ... instead of ``config``, or in place of its parts
 
     Returns
@@ -63,7 +65,7 @@ def run(
         models["signal"] = SignalSpec(name="sql", sql=str(expression), warmup_hours=warmup_hours)
     checked = _config(config, models)
     own = None if expression is None else Signal(expression=expression, warmup_hours=warmup_hours)
-    prepared = prepare(checked, signal=own)
+    prepared = prepare(checked, signal=own, trial=trial)
     panel, market, capital_usd = prepared.panel, prepared.market, prepared.parameters.size.capital_usd
     rows = prepared.empty_rows()
     totals, metrics = simulate(prepared, rows)
@@ -79,6 +81,7 @@ def run(
     }
     if prepared.parameters.wallets.is_split:
         tables["wallets"] = ledger_tables.wallets_table(panel, rows)
+    tables = {name: table.with_columns(pl.lit(trial, dtype=pl.Int64).alias("trial")) for name, table in tables.items()}
     flags = [*prepared.flags, *_data_flags(panel, tables), *_idle_scenarios(checked, tables)]
     flags += _changed_inputs(checked, panel)
     manifest = _manifest(checked, panel, tables, flags=flags)
@@ -124,15 +127,20 @@ def simulate(prepared: Prepared, rows: Recorded) -> tuple[Totals, Any]:
     return totals, trial_metrics(rows, totals, panel.close_price, parameters.size.capital_usd, panel.bar_hours)
 
 
-def _metrics_table(config: Config, metrics: Any) -> pl.DataFrame:
-    """One row: trial, the scalar parameters of the configuration, the metrics (null for NaN), the status."""
+def parameter_columns(config: Config) -> dict[str, Any]:
+    """The scalar parameters of a configuration, as the metrics of its trials have them: ``param_<section>_<key>``."""
     plain = config_dict(config)
-    parameters = {
+    return {
         f"param_{section}_{key}": value
         for section in ("signal", "rule", "size", "costs", "fills", "wallets")
         for key, value in plain[section].items()
         if value is None or isinstance(value, str | bool | int | float)
     }
+
+
+def _metrics_table(config: Config, metrics: Any) -> pl.DataFrame:
+    """One row: trial, the scalar parameters of the configuration, the metrics (null for NaN), the status."""
+    parameters = parameter_columns(config)
     texts = {name: pl.String for name, value in parameters.items() if value is None or isinstance(value, str)}
     columns = {"trial": 0, **parameters, **metrics._asdict(), "status": "ok"}
     return pl.DataFrame([columns], schema_overrides=texts, infer_schema_length=1).with_columns(
@@ -166,11 +174,6 @@ def _changed_inputs(config: Config, panel: Panel) -> list[str]:
 
 
 def _manifest(config: Config, panel: Panel, tables: Mapping[str, pl.DataFrame], *, flags: list[str]) -> dict[str, Any]:
-    import numba
-    import pyarrow
-
-    from basis_bt import __version__
-
     inputs = [series.manifest_row() for series in panel.series]
     if config.costs.bucket_table is not None:
         path = Path(config.costs.bucket_table)
@@ -181,14 +184,7 @@ def _manifest(config: Config, panel: Panel, tables: Mapping[str, pl.DataFrame], 
     return {
         "name": config.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "basis_bt": __version__,
-        "versions": {
-            "python": platform.python_version(),
-            "polars": pl.__version__,
-            "numpy": np.__version__,
-            "numba": numba.__version__,
-            "pyarrow": pyarrow.__version__,
-        },
+        **versions(),
         "config": config_dict(config),
         "config_hash": config_hash(config),
         "fees_bps": dict(zip(names, resolved_fees_bps(config), strict=True)),
@@ -213,4 +209,18 @@ def _manifest(config: Config, panel: Panel, tables: Mapping[str, pl.DataFrame], 
         },
         "checks": {"mode": config.data.checks, "findings": findings_at_stake(panel, tables)},
         "flags": flags,
+    }
+
+
+def versions() -> dict[str, Any]:
+    """Versions of the package and of what its numbers depend on, as manifests have them."""
+    import numba
+    import pyarrow
+
+    from basis_bt import __version__
+
+    packages = {"polars": pl, "numpy": np, "numba": numba, "pyarrow": pyarrow}
+    return {
+        "basis_bt": __version__,
+        "versions": {"python": platform.python_version(), **{name: one.__version__ for name, one in packages.items()}},
     }

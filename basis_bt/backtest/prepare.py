@@ -105,12 +105,21 @@ def loader(config: Config, signal: Signal) -> Callable[[], Panel]:
     return load
 
 
-def prepare(config: Config, *, signal: Signal | None = None) -> Prepared:
+def prepare(
+    config: Config,
+    *,
+    signal: Signal | None = None,
+    trial: int = 0,
+    panel: Panel | None = None,
+    signal_values: np.ndarray | None = None,
+) -> Prepared:
     """Everything a trial of a configuration takes.
 
     Parameters
     ----------
     signal : one of the caller's own instead of the configured one
+    trial : its number, which random draws depend on
+    panel, signal_values : what ``loader`` reads and ``evaluate`` gives of it, where the caller has them already
 
     Raises
     ------
@@ -121,8 +130,9 @@ def prepare(config: Config, *, signal: Signal | None = None) -> Prepared:
     size, size_flags = size_params(config)
     resolved_fees_bps(config)  # an unknown fee is refused before any file is read
     check_contracts(config)
-    panel = loader(config, signal)()
-    market, order = market_struct(panel, evaluate(signal, panel), decision_basis_bps(panel, config))
+    panel = loader(config, signal)() if panel is None else panel
+    values = evaluate(signal, panel) if signal_values is None else signal_values
+    market, order = market_struct(panel, values, decision_basis_bps(panel, config))
     adl, halts_us = (adl_shares(config, panel), transfer_halts(config)) if config.scenarios else (None, [])
     wallets, wallet_flags = wallet_params(config, panel, halts_us=halts_us)
     contracts, contract_flags = contract_params(config, panel, adl_share=adl)
@@ -133,7 +143,7 @@ def prepare(config: Config, *, signal: Signal | None = None) -> Prepared:
         size=size,
         costs=cost_params(config, panel, in_force),
         fees=in_force,
-        fills=fill_params(config),
+        fills=fill_params(config, trial=trial),
         wallets=wallets,
         contracts=contracts,
     )

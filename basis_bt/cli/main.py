@@ -13,6 +13,8 @@ from basis_bt.cli._lazy import LazyGroup
 #: verb -> module:attribute, and its line in ``basis-bt --help``
 VERBS: dict[str, tuple[str, str]] = {
     "run": ("basis_bt.cli.run:command", "Run one backtest from a configuration and keep it in a run folder."),
+    "sweep": ("basis_bt.cli.sweep:command", "Run every parameter set of a configuration, resumably."),
+    "top": ("basis_bt.cli.top:command", "Show the best trials of a sweep, and run some of them again."),
     "ls": ("basis_bt.cli.ls:command", "List the runs in a folder."),
     "show": ("basis_bt.cli.show:command", "Show the numbers of one run, and its first fills, events or trades."),
     "sql": ("basis_bt.cli.sql:command", "Answer one SELECT over all runs."),

@@ -39,7 +39,7 @@ def command(
     paths = _paths(configs, strategy=strategy)
     if name is not None and len(paths) > 1:
         raise click.UsageError(f"--name goes with one configuration, found {len(paths)}")
-    chosen = _settings(settings)
+    chosen = read_settings(settings)
     folder = Path(out or root)
     errors = Console(stderr=True)
     rows, exit_code = [], 0
@@ -133,7 +133,8 @@ def _paths(patterns: tuple[str, ...], *, strategy: str | None = None) -> list[Pa
     return list(found)
 
 
-def _settings(pairs: tuple[str, ...]) -> dict[str, str]:
+def read_settings(pairs: tuple[str, ...]) -> dict[str, str]:
+    """``("rule.entry=0.08",)`` as a dictionary."""
     out = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")

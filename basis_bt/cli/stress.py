@@ -54,9 +54,9 @@ def _source(source: str, settings: tuple[str, ...], *, root: str) -> tuple[str, 
     from basis_bt.store.folder import load_run, resolve_run
 
     if source.endswith(".toml") or Path(source).is_file():
-        from basis_bt.cli.run import _settings
+        from basis_bt.cli.run import read_settings
 
-        config = load_config(source, _settings(settings))
+        config = load_config(source, read_settings(settings))
         return Path(source).stem if config.name == "run" else config.name, config
     if settings:
         raise click.UsageError("--set goes with a configuration, not with a run that is done")

@@ -68,7 +68,7 @@ def kernel(function: F) -> F:
     before = config.CACHE_DIR
     config.CACHE_DIR = str(CACHE_FOLDER)
     try:
-        compiled: Any = numba.njit(error_model="numpy", fastmath=False, cache=True)(function)
+        compiled: Any = numba.njit(error_model="numpy", fastmath=False, cache=True, nogil=True)(function)
         return compiled
     finally:
         config.CACHE_DIR = before

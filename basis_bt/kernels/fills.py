@@ -61,13 +61,24 @@ def is_traded_through(bar, leg, price, side, market):
 @inner_kernel
 def cost_components_bps(bar, leg, quantity_base, reference_price, market, costs):
     """Status, and half spread, bucket and impact of a market order in bps."""
-    coef = costs.impact_coef_bps[leg]
-    if coef != 0.0 and not market.volume_before[bar, leg] > 0.0:
+    return order_cost_bps(
+        quantity_base, reference_price, market.volume_before[bar, leg], costs.half_spread_bps[leg],
+        costs.bucket_usd[leg], costs.bucket_bps[leg, costs.bucket_row[bar]], costs.impact_coef_bps[leg],
+        costs.impact_exponent,
+    )  # fmt: skip
+
+
+@kernel
+def order_cost_bps(
+    quantity_base, reference_price, volume_before, half_spread_bps, bucket_usd, bucket_bps, impact_coef_bps,
+    impact_exponent,
+):  # fmt: skip
+    """As ``cost_components_bps``, of one leg's own numbers."""
+    if impact_coef_bps != 0.0 and not volume_before > 0.0:
         return VOLUME_MISSING, 0.0, 0.0, 0.0
-    row = costs.bucket_row[bar]
-    bucket = cost_rules.bucket_bps(quantity_base * reference_price, costs.bucket_usd[leg], costs.bucket_bps[leg, row])
-    impact = cost_rules.impact_bps(quantity_base, market.volume_before[bar, leg], coef, costs.impact_exponent)
-    return OK, costs.half_spread_bps[leg], bucket, impact
+    bucket = cost_rules.bucket_bps(quantity_base * reference_price, bucket_usd, bucket_bps)
+    impact = cost_rules.impact_bps(quantity_base, volume_before, impact_coef_bps, impact_exponent)
+    return OK, half_spread_bps, bucket, impact
 
 
 @inner_kernel
@@ -79,13 +90,29 @@ def take(
     ``traded_frac`` is what is traded as a share of the quantity at the reference price: 1, but for an inverse position
     that is reduced, whose contract dollars were another quantity when it was opened.
     """
+    return take_leg(
+        position_change_base, arrival_price, reference_price, penalty_bps, traded_frac, market.volume_before[bar, leg],
+        costs.half_spread_bps[leg], costs.bucket_usd[leg], costs.bucket_bps[leg, costs.bucket_row[bar]],
+        costs.impact_coef_bps[leg], costs.impact_exponent, costs.fee_bps[leg], costs.base_fee_frac[leg], values,
+    )  # fmt: skip
+
+
+@kernel
+def take_leg(
+    position_change_base, arrival_price, reference_price, penalty_bps, traded_frac, volume_before, half_spread_bps,
+    bucket_usd, bucket_bps, impact_coef_bps, impact_exponent, fee_bps, base_fee_frac, values,
+):  # fmt: skip
+    """As ``take``, of one leg's own numbers."""
     if not (math.isfinite(reference_price) and math.isfinite(arrival_price)):
         return PRICE_MISSING
     side = 1.0 if position_change_base > 0.0 else -1.0
     net = abs(position_change_base)
-    quantity = gross_base(position_change_base, costs.base_fee_frac[leg])
+    quantity = gross_base(position_change_base, base_fee_frac)
     traded = quantity * traded_frac
-    status, spread, bucket, impact = cost_components_bps(bar, leg, traded, reference_price, market, costs)
+    status, spread, bucket, impact = order_cost_bps(
+        traded, reference_price, volume_before, half_spread_bps, bucket_usd, bucket_bps, impact_coef_bps,
+        impact_exponent,
+    )  # fmt: skip
     if status != OK:
         return status
     spread, bucket, impact = (spread + penalty_bps) * traded_frac, bucket * traded_frac, impact * traded_frac
@@ -98,7 +125,7 @@ def take(
     values[6] = cost_rules.cost_usd(net, reference_price, spread)
     values[7] = cost_rules.cost_usd(net, reference_price, bucket)
     values[8] = cost_rules.cost_usd(net, reference_price, impact)
-    values[9] = cost_rules.fee_usd(traded, price, costs.fee_bps[leg])
+    values[9] = cost_rules.fee_usd(traded, price, fee_bps)
     return OK
 
 

@@ -81,25 +81,55 @@ def simple_return(equity_usd, before_usd, capital_usd):
 
 
 @kernel
-def return_moments(equity_usd, stale, capital_usd):
-    """Mean, sample deviation (NaN under two returns) and downside deviation of the returns of fresh rows."""
-    n, total, last = 0, 0.0, capital_usd
-    for t in range(len(equity_usd)):
-        if not stale[t]:
-            total += simple_return(equity_usd[t], last, capital_usd)
-            last = equity_usd[t]
-            n += 1
-    if n < 2:
-        return math.nan, math.nan, math.nan
-    mean = total / n
-    squares, downside, last = 0.0, 0.0, capital_usd
+def returns_into(equity_usd, stale, capital_usd, moved):
+    """Write the returns of fresh rows that are not zero to ``moved``; the numbers of these and of fresh rows."""
+    n_moved, n, last = 0, 0, capital_usd
     for t in range(len(equity_usd)):
         if not stale[t]:
             value = simple_return(equity_usd[t], last, capital_usd)
-            squares += (value - mean) ** 2
-            downside += min(value, 0.0) ** 2
             last = equity_usd[t]
-    return mean, math.sqrt(squares / (n - 1)), math.sqrt(downside / n)
+            n += 1
+            if value != 0.0:
+                moved[n_moved] = value
+                n_moved += 1
+    return n_moved, n
+
+
+@kernel
+def return_moments(moved, n):
+    """Mean, sample deviation (NaN under two returns) and downside deviation of ``n`` returns, zeros but for ``moved``.
+
+    Sums run in four lanes, which the processor adds side by side; the numbers are the same for the same returns.
+    """
+    if n < 2:
+        return math.nan, math.nan, math.nan
+    n_moved = len(moved)
+    whole = n_moved - n_moved % 4
+    s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
+    for k in range(0, whole, 4):
+        s0 += moved[k]
+        s1 += moved[k + 1]
+        s2 += moved[k + 2]
+        s3 += moved[k + 3]
+    for k in range(whole, n_moved):
+        s0 += moved[k]
+    mean = ((s0 + s1) + (s2 + s3)) / n
+    s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
+    d0, d1, d2, d3 = 0.0, 0.0, 0.0, 0.0
+    for k in range(0, whole, 4):
+        s0 += (moved[k] - mean) ** 2
+        s1 += (moved[k + 1] - mean) ** 2
+        s2 += (moved[k + 2] - mean) ** 2
+        s3 += (moved[k + 3] - mean) ** 2
+        d0 += min(moved[k], 0.0) ** 2
+        d1 += min(moved[k + 1], 0.0) ** 2
+        d2 += min(moved[k + 2], 0.0) ** 2
+        d3 += min(moved[k + 3], 0.0) ** 2
+    for k in range(whole, n_moved):
+        s0 += (moved[k] - mean) ** 2
+        d0 += min(moved[k], 0.0) ** 2
+    squares = ((s0 + s1) + (s2 + s3)) + (n - n_moved) * mean**2
+    return mean, math.sqrt(squares / (n - 1)), math.sqrt(((d0 + d1) + (d2 + d3)) / n)
 
 
 @kernel
@@ -141,66 +171,61 @@ def compound_rate(growth, years):
     return math.expm1(log_rate) if log_rate < 709.0 else math.inf
 
 
-@kernel
-def trial_metrics(rows, totals, close_price, capital_usd, bar_hours):
-    """All metrics of a recorded trial."""
-    n_bars, n_legs = close_price.shape
-    years = n_bars * bar_hours / HOURS_PER_YEAR
-    per_year = math.sqrt(HOURS_PER_YEAR / bar_hours)
-    end = rows.equity_usd[n_bars - 1]
-    pnl = end - capital_usd
-    mean, deviation, downside = return_moments(rows.equity_usd, rows.stale, capital_usd)
-    deepest, longest = drawdowns(rows.equity_usd, rows.stale, capital_usd)
-    cagr = compound_rate(end / capital_usd, years)
+class Sums(NamedTuple):
+    """What a trial adds up to beside its returns; ``books`` ``(N_BOOKS,)`` over its legs."""
 
-    held, notional = 0, 0.0
-    for t in range(n_bars):
-        gross = gross_notional_usd(rows.position_base[t], close_price[t])
-        if gross > 0.0:
-            held += 1
-            notional += gross
-    closed, won, held_bars = 0, 0, 0
-    for k in range(totals.n_trades):
-        if rows.log.trade_bars[k, 1] >= 0:
-            closed += 1
-            won += rows.log.trade_values[k, 1] > 0.0
-            held_bars += rows.log.trade_bars[k, 1] - rows.log.trade_bars[k, 0]
-    sums = np.zeros(N_BOOKS)
-    for leg in range(n_legs):
-        for book in range(N_BOOKS):
-            sums[book] += rows.books[n_bars - 1, leg, book]
-    mean_notional = notional / held if held > 0 else 0.0
+    end_equity_usd: float
+    deepest: float
+    longest_bars: int
+    n_bars: int
+    held_bars: int
+    notional_usd: float
+    closed: int
+    won: int
+    trade_bars: int
+
+
+@kernel
+def metrics_of(sums, moved, n_fresh, books, totals, capital_usd, bar_hours):
+    """All metrics of a trial from its sums, its returns (see ``return_moments``), its books and its counts."""
+    years = sums.n_bars * bar_hours / HOURS_PER_YEAR
+    per_year = math.sqrt(HOURS_PER_YEAR / bar_hours)
+    pnl = sums.end_equity_usd - capital_usd
+    mean, deviation, downside = return_moments(moved, n_fresh)
+    cagr = compound_rate(sums.end_equity_usd / capital_usd, years)
+    closed = float(sums.closed)
+    mean_notional = sums.notional_usd / sums.held_bars if sums.held_bars > 0 else 0.0
     least_health = totals.min_health if totals.min_health < math.inf else math.nan
     least_ratio = totals.min_margin_ratio if totals.min_margin_ratio < math.inf else math.nan
-    held_years = held * bar_hours / HOURS_PER_YEAR
+    held_years = sums.held_bars * bar_hours / HOURS_PER_YEAR
     return Metrics(
         pnl / capital_usd,
         cagr,
         deviation * per_year,
         ratio_or_null(mean, above_rounding(deviation)) * per_year,
         ratio_or_null(mean, above_rounding(downside)) * per_year,
-        ratio_or_null(cagr, above_rounding(deepest)),
-        deepest,
-        longest * bar_hours,
+        ratio_or_null(cagr, above_rounding(sums.deepest)),
+        sums.deepest,
+        sums.longest_bars * bar_hours,
         totals.n_trades,
-        ratio_or_null(float(won), float(closed)),
-        ratio_or_null(held_bars * bar_hours, float(closed)),
-        held / n_bars,
+        ratio_or_null(float(sums.won), closed),
+        ratio_or_null(sums.trade_bars * bar_hours, closed),
+        sums.held_bars / sums.n_bars,
         totals.turnover_usd / capital_usd,
-        sums[FUNDING],
-        sums[BASIS],
-        sums[DELTA],
-        sums[FEES],
-        sums[SPREAD] + sums[BUCKET] + sums[IMPACT] + sums[DELAY],
-        sums[ROLLBACK_EXECUTION] + sums[ROLLBACK_PRICE],
-        sums[TRANSFER],
-        sums[LIQUIDATION],
-        sums[BORROW],
-        sums[DELIVERY_FEE],
-        sums[YIELD],
-        sums[FX],
+        books[FUNDING],
+        books[BASIS],
+        books[DELTA],
+        books[FEES],
+        books[SPREAD] + books[BUCKET] + books[IMPACT] + books[DELAY],
+        books[ROLLBACK_EXECUTION] + books[ROLLBACK_PRICE],
+        books[TRANSFER],
+        books[LIQUIDATION],
+        books[BORROW],
+        books[DELIVERY_FEE],
+        books[YIELD],
+        books[FX],
         pnl,
-        end,
+        sums.end_equity_usd,
         totals.n_refused,
         totals.n_rollbacks,
         totals.n_unfilled,
@@ -212,3 +237,37 @@ def trial_metrics(rows, totals, close_price, capital_usd, bar_hours):
         pnl / capital_usd / years,
         ratio_or_null(pnl, mean_notional * held_years),
     )
+
+
+@kernel
+def books_of(by_leg):
+    """Books ``(N_BOOKS,)`` summed over the legs ``(n_legs, N_BOOKS)``."""
+    books = np.zeros(N_BOOKS)
+    for leg in range(len(by_leg)):
+        for book in range(N_BOOKS):
+            books[book] += by_leg[leg, book]
+    return books
+
+
+@kernel
+def trial_metrics(rows, totals, close_price, capital_usd, bar_hours):
+    """All metrics of a recorded trial."""
+    n_bars = len(close_price)
+    deepest, longest = drawdowns(rows.equity_usd, rows.stale, capital_usd)
+    held, notional = 0, 0.0
+    for t in range(n_bars):
+        gross = gross_notional_usd(rows.position_base[t], close_price[t])
+        if gross > 0.0:
+            held += 1
+            notional += gross
+    closed, won, trade_bars = 0, 0, 0
+    for k in range(totals.n_trades):
+        if rows.log.trade_bars[k, 1] >= 0:
+            closed += 1
+            won += rows.log.trade_values[k, 1] > 0.0
+            trade_bars += rows.log.trade_bars[k, 1] - rows.log.trade_bars[k, 0]
+    end = rows.equity_usd[n_bars - 1]
+    sums = Sums(end, deepest, longest, n_bars, held, notional, closed, won, trade_bars)
+    moved = np.empty(n_bars)
+    n_moved, n_fresh = returns_into(rows.equity_usd, rows.stale, capital_usd, moved)
+    return metrics_of(sums, moved[:n_moved], n_fresh, books_of(rows.books[n_bars - 1]), totals, capital_usd, bar_hours)

@@ -8,7 +8,9 @@ import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -21,6 +23,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from basis_bt.core.errors import StoreError
 from basis_bt.reports.summary import (
     INCIDENTS,
     SOURCES,
@@ -104,6 +107,34 @@ def chart_style() -> Iterator[None]:
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE)  # type: ignore[arg-type]
         yield
+
+
+def chart_png(figure: Figure) -> bytes:
+    """A figure as a PNG of 150 dots an inch."""
+    buffer = BytesIO()
+    with chart_style():
+        figure.savefig(buffer, dpi=150, format="png")
+    return buffer.getvalue()
+
+
+def save_chart(figure: Figure, path: Path) -> Path:
+    """Save a figure as PNG and return its path; missing folders are made.
+
+    Raises
+    ------
+    StoreError
+        If the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(chart_png(figure))
+    except OSError as error:
+        raise StoreError(
+            f"the chart cannot be written: {error.strerror or error}",
+            where={"file": path},
+            fix="give another file for the chart",
+        ) from error
+    return path
 
 
 def draw_equity(axes: Axes, manifest: Mapping[str, Any], tables: Mapping[str, pl.DataFrame]) -> None:

@@ -13,9 +13,8 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import PercentFormatter
 from matplotlib.transforms import Bbox
 
-from basis_bt.core.errors import StoreError
 from basis_bt.core.units import HOURS_PER_YEAR
-from basis_bt.reports.charts import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, chart_style
+from basis_bt.reports.charts import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, chart_style, save_chart
 
 LABELLED = 20
 FAR_POINTS = 12.0
@@ -57,18 +56,7 @@ def write_scan_chart(table: pl.DataFrame, path: Path, *, hold_hours: float) -> P
     StoreError
         If the file cannot be written.
     """
-    figure = scan_figure(table, hold_hours=hold_hours)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with chart_style():
-            figure.savefig(path, dpi=150, format="png")
-    except OSError as error:
-        raise StoreError(
-            f"the chart cannot be written: {error.strerror or error}",
-            where={"file": path},
-            fix="give another file for the chart",
-        ) from error
-    return path
+    return save_chart(scan_figure(table, hold_hours=hold_hours), path)
 
 
 def _draw(axes: Axes, table: pl.DataFrame, *, hold_hours: float) -> None:

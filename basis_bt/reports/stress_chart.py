@@ -7,8 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from basis_bt.core.errors import StoreError
-from basis_bt.reports.charts import BLACK, LEG_COLOURS, LEG_DASHES, VERMILLION, chart_style
+from basis_bt.reports.charts import BLACK, LEG_COLOURS, LEG_DASHES, VERMILLION, chart_style, save_chart
 
 
 def stress_figure(surplus: pl.DataFrame, wallets: pl.DataFrame, *, title: str) -> Figure:
@@ -50,18 +49,7 @@ def write_stress_chart(surplus: pl.DataFrame, wallets: pl.DataFrame, path: Path,
     StoreError
         If the file cannot be written.
     """
-    figure = stress_figure(surplus, wallets, title=title)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with chart_style():
-            figure.savefig(path, dpi=150, format="png")
-    except OSError as error:
-        raise StoreError(
-            f"the chart cannot be written: {error.strerror or error}",
-            where={"file": path},
-            fix="give another file for the chart",
-        ) from error
-    return path
+    return save_chart(stress_figure(surplus, wallets, title=title), path)
 
 
 def _change(factor: float) -> str:

@@ -30,7 +30,8 @@ MANIFEST_HASH = "manifest_sha256"
 SWAP_SECONDS = 0.2  # how long a reader waits for another process to finish its two renames
 
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_TABLE_FILE = re.compile(r"[a-z][a-z0-9_]*\.parquet")
+_TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_TABLE_FILE = re.compile(r"[a-z][a-z0-9_]*(/[0-9]{5,})?\.parquet")  # a table, or a part of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +118,20 @@ def save_run(
     """
     root = Path(root)
     target = check_target(root, name=name, overwrite=overwrite)
+    for table in tables:
+        if not _TABLE_NAME.fullmatch(table):
+            raise StoreError(f"{table!r} is not a table name", fix="use lower-case letters, digits and '_'")
     building = root / f".{name}.{os.getpid()}.tmp"
     try:
         root.mkdir(parents=True, exist_ok=True)
         _sweep_leftovers(root, name=name)
         building.mkdir()
-        outputs = {f"{table}.parquet": _write_table(frame, building / f"{table}.parquet")
+        outputs = {f"{table}.parquet": write_table(frame, building / f"{table}.parquet")
                    for table, frame in sorted(tables.items())}  # fmt: skip
-        text = _manifest_text({**manifest, "name": name, "outputs": outputs})
-        _write_bytes(text.encode(), building / MANIFEST)
-        _sync_folder(building)
-        _move_into_place(building, target)
+        text = manifest_text({**manifest, "name": name, "outputs": outputs})
+        write_bytes(text.encode(), building / MANIFEST)
+        sync_folder(building)
+        move_into_place(building, target)
     except OSError as error:
         raise StoreError(
             f"run {name!r} could not be written: {error.strerror or error}",
@@ -149,9 +153,16 @@ def load_run(path: Path) -> StoredRun:
     """
     path = Path(path)
     manifest = read_manifest(path)
-    tables = {file.removesuffix(".parquet"): _read_table(path / file, sha256=digest)
-              for file, digest in manifest["outputs"].items()}  # fmt: skip
+    parts: dict[str, list[pl.DataFrame]] = {}
+    for file, digest in sorted(manifest["outputs"].items()):
+        parts.setdefault(table_of(file), []).append(read_table(path / file, sha256=digest))
+    tables = {table: frames[0] if len(frames) == 1 else pl.concat(frames) for table, frames in parts.items()}
     return StoredRun(path=path, manifest=manifest, tables=tables)
+
+
+def table_of(file: str) -> str:
+    """The table that a file of a run holds, or a part of: ``metrics`` of ``metrics/00003.parquet``."""
+    return file.removesuffix(".parquet").partition("/")[0]
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -237,8 +248,10 @@ def _list_one(path: Path) -> dict[str, Any]:
         manifest = read_manifest(path)
         row.update(manifest=manifest, created=str(manifest.get("created") or ""))
         digest = manifest["outputs"].get("metrics.parquet")
-        if digest is not None:
-            row["metrics"] = next(iter(_read_table(path / "metrics.parquet", sha256=digest).iter_rows(named=True)), {})
+        if "sweep" in manifest:
+            row["metrics"] = manifest["sweep"]["best"] or {}
+        elif digest is not None:
+            row["metrics"] = next(iter(read_table(path / "metrics.parquet", sha256=digest).iter_rows(named=True)), {})
     except StoreError as error:
         row["error"] = error.what
     return row
@@ -258,18 +271,18 @@ def _check_inside(path: Path) -> None:
         )
 
 
-def _write_table(frame: pl.DataFrame, path: Path) -> str:
+def write_table(frame: pl.DataFrame, path: Path) -> str:
+    """Write a table that is not there yet, flushed to disk; returns its sha256."""
     import pyarrow.parquet as pq
 
-    if not _TABLE_FILE.fullmatch(path.name):
-        raise StoreError(f"{path.stem!r} is not a table name", fix="use lower-case letters, digits and '_'")
     buffer = io.BytesIO()
     arrow = frame.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
     pq.write_table(arrow, buffer, compression="zstd", write_page_checksum=True)
-    return _write_bytes(buffer.getvalue(), path)
+    return write_bytes(buffer.getvalue(), path)
 
 
-def _write_bytes(data: bytes, path: Path) -> str:
+def write_bytes(data: bytes, path: Path) -> str:
+    """Write a file that is not there yet, flushed to disk; returns its sha256."""
     with open(path, "xb") as file:
         file.write(data)
         file.flush()
@@ -277,7 +290,14 @@ def _write_bytes(data: bytes, path: Path) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _read_table(path: Path, *, sha256: str) -> pl.DataFrame:
+def read_table(path: Path, *, sha256: str) -> pl.DataFrame:
+    """Read a table whose bytes are those of a manifest.
+
+    Raises
+    ------
+    StoreError
+        If it is missing, leads elsewhere, or is damaged.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -300,7 +320,8 @@ def _read_table(path: Path, *, sha256: str) -> pl.DataFrame:
         raise StoreError(f"table {path.stem!r} is not a readable parquet file", where=where, fix=fix) from error
 
 
-def _manifest_text(manifest: Mapping[str, Any]) -> str:
+def manifest_text(manifest: Mapping[str, Any]) -> str:
+    """A manifest as JSON with its own hash in it."""
     try:
         # once through JSON, so that the hash is of what a reader will see
         plain = json.loads(json.dumps(manifest, default=_plain, allow_nan=False))
@@ -332,7 +353,7 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def _move_into_place(building: Path, target: Path) -> None:
+def move_into_place(building: Path, target: Path) -> None:
     """Rename the finished folder; an old run steps aside first and comes back if that fails."""
     aside = building.with_name(building.name.removesuffix(".tmp") + ".old")
     replacing = target.exists()
@@ -344,7 +365,7 @@ def _move_into_place(building: Path, target: Path) -> None:
         if replacing:
             os.rename(aside, target)
         raise
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -392,7 +413,8 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
+    """Flush the names of a folder to disk."""
     with contextlib.suppress(OSError):  # not every file system can flush a folder
         handle = os.open(path, os.O_RDONLY)
         try:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from basis_bt.core.errors import QueryError, QueryLimitError, StoreError
-from basis_bt.store.folder import list_runs
+from basis_bt.store.folder import list_runs, table_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -194,9 +194,14 @@ def _dataset(root: Path, view: str, runs: Sequence[Mapping[str, Any]], *, mentio
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-    file = "metrics.parquet" if view == "trials" else f"{view}.parquet"
-    digests = {row["path"] / file: row["manifest"]["outputs"].get(file) for row in runs}
-    paths = [path for path, digest in digests.items() if digest]
+    table = "metrics" if view == "trials" else view
+    digests = {
+        row["path"] / file: digest
+        for row in runs
+        for file, digest in sorted(row["manifest"]["outputs"].items())
+        if table_of(file) == table
+    }
+    paths = list(digests)
     schema = pl.DataFrame(schema=SCHEMAS[view]).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
     run = pa.field("run", pa.string())
     if mentioned:

@@ -1,0 +1,34 @@
+"""``basis-bt top``: the best trials of a sweep."""
+
+from pathlib import Path
+
+import click
+
+from basis_bt.cli._output import format_option, print_frame, runs_option
+
+
+@click.command("top")
+@click.argument("run")
+@click.option("--metric", default=None, help="What the best is chosen by (default: the sweep's own).")
+@click.option("--n", "n", type=click.IntRange(1, 100_000), default=10, show_default=True, help="How many.")
+@click.option("--robust", is_flag=True, help="Order by the mean of each trial's neighbours instead.")
+@click.option("--save", is_flag=True, help="Run them again and keep each as a run of its own, RUN-trial-N.")
+@format_option
+@runs_option
+def command(run: str, metric: str | None, n: int, robust: bool, save: bool, shape: str, root: str) -> None:
+    """Show the best trials of a sweep; with --robust those whose neighbours are good too."""
+    from basis_bt.sweeps.kept import load_sweep, rerun
+
+    kept = load_sweep(Path(root), run)
+    metric = metric or kept.metric
+    frame = kept.top(n, metric=metric)
+    if robust:
+        from basis_bt.reports.robustness import robust_scores
+
+        frame = robust_scores(kept.trials, axes=kept.columns, metric=metric).head(n)
+    print_frame(frame, shape=shape)
+    if save:
+        for trial in frame["trial"].to_list():
+            name = f"{kept.manifest['name']}-trial-{trial}"
+            written = rerun(kept, trial).save(root, name=name, overwrite=True)
+            click.echo(f"run: {written}", err=True)

@@ -1,0 +1,269 @@
+"""What a sweep varies: axes found in a configuration, whose values are lists or ranges, and the design over them."""
+
+import copy
+import dataclasses
+import difflib
+import json
+import math
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from basis_bt.core.config import build_config
+from basis_bt.core.errors import ConfigError
+from basis_bt.core.instruments import STRICT
+from basis_bt.core.models import Config
+from basis_bt.core.units import parse_hours
+
+RANGE_KEYS = {"from", "to", "steps", "scale"}
+WHOLE_TABLES = ("data", "combo", "signal", "rule", "size", "costs", "fills", "wallets")
+# values that cannot contradict another key of their section, while one key of it is checked
+_NEUTRAL_RULE = {"entry": 1e300, "exit": -1e300}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepSpec:
+    """The section ``[sweep]``: the design, how many trials a random one has, and what the best is chosen by.
+
+    ``design``: ``"grid"`` takes every combination, ``"zip"`` the n-th values of all axes together, ``"random"`` a Latin
+    hypercube of ``trials`` points. Details (equity, fills, ...) are kept of the ``best`` trials by ``metric``.
+    """
+
+    __pydantic_config__ = STRICT
+
+    design: Literal["grid", "zip", "random"] = "grid"
+    trials: int | None = None
+    seed: int = 0
+    metric: str = "sharpe"
+    best: int = 5
+
+    def __post_init__(self) -> None:
+        if (self.design == "random") != (self.trials is not None):
+            raise ValueError('trials goes with design = "random": how many points to draw')
+        if self.trials is not None and self.trials < 1:
+            raise ValueError(f"trials must be at least 1, found {self.trials}")
+        if not 0 <= self.best <= 100:
+            raise ValueError(f"best must be between 0 and 100, found {self.best}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """One key and what it takes: ``values``, or numbers between ``low`` and ``high`` drawn by a random design."""
+
+    key: str
+    values: tuple[Any, ...] = ()
+    low: float = math.nan
+    high: float = math.nan
+    is_log: bool = False
+    is_whole: bool = False
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether a random design draws its values from a range."""
+        return not self.values
+
+    def at(self, share: float) -> Any:
+        """The value at a share of a drawn range."""
+        if self.is_log:
+            value = math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low)))
+        else:
+            value = self.low + share * (self.high - self.low)
+        return round(value) if self.is_whole else min(max(value, self.low), self.high)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """A sweep as configured: the tables with the first value of each axis, the axes, the design, and what was said.
+
+    ``raw`` holds one value for each key; ``with_values`` puts others in. ``notes`` are sentences for the user.
+    """
+
+    raw: dict[str, Any]
+    axes: tuple[Axis, ...]
+    spec: SweepSpec
+    notes: tuple[str, ...] = ()
+
+    def with_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The tables with some keys replaced."""
+        out = {key: dict(value) if isinstance(value, dict) else value for key, value in self.raw.items()}
+        for key, value in values.items():
+            section, _, name = key.partition(".")
+            if name:
+                out[section][name] = value
+            else:
+                out[section] = value
+        return out
+
+
+def read_space(raw: Mapping[str, Any], *, combos: list[dict[str, Any]] | None = None) -> Space:
+    """Find the axes of nested tables.
+
+    A value is an axis where it is a list of what the key takes (for keys that take a list: a list of lists), or a
+    table ``{from, to, steps, scale}``. Every value is checked for itself, with the key named.
+
+    Parameters
+    ----------
+    raw : the configuration as read
+    combos : the combos that ``[[combo.pairs]]`` stands for in a market folder, see ``sweeps/combos.py``
+
+    Raises
+    ------
+    ConfigError
+        For a wrong section ``[sweep]``, an empty axis, a range that means nothing, a value its key does not take.
+    """
+    tables = copy.deepcopy({key: value for key, value in raw.items() if key != "sweep"})
+    spec = _spec(raw.get("sweep", {}))
+    notes: list[str] = []
+    found: dict[str, Axis] = {}
+    if combos is not None:
+        found["combo"] = Axis(key="combo", values=tuple(combos))
+    for key, value in _leaves(tables):
+        if not (key.startswith("combo.") and combos is not None) and _is_axis(key, value):
+            found[key] = _axis(key, value, spec=spec, notes=notes)
+    for key, axis in found.items():
+        section, _, name = key.partition(".")
+        first = axis.values[0] if axis.values else axis.at(0.0)
+        if name:
+            tables[section][name] = first
+        else:
+            tables[section] = first
+    order = {name: place for place, name in enumerate(WHOLE_TABLES)}
+    axes = sorted(found.values(), key=lambda axis: order[axis.key.partition(".")[0]])
+    tables = _without_contradiction(tables, axes)
+    for axis in axes:
+        _check_values(tables, axis)
+    return Space(raw=tables, axes=tuple(axes), spec=spec, notes=tuple(notes))
+
+
+def is_sweep(raw: Mapping[str, Any]) -> bool:
+    """Whether tables have more than one value somewhere, or a section ``[sweep]``."""
+    return "sweep" in raw or any(_is_axis(key, value) for key, value in _leaves(raw))
+
+
+def _spec(raw: Any) -> SweepSpec:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(SweepSpec).validate_json(json.dumps(raw))
+    except ValidationError as error:
+        item = error.errors()[0]
+        name = ".".join(["sweep", *map(str, item["loc"])])
+        names = [field.name for field in dataclasses.fields(SweepSpec)]
+        near = difflib.get_close_matches(str(item["loc"][-1]) if item["loc"] else "", names, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near and near[0] != item["loc"][-1] else ""
+        told = item["ctx"]["error"] if item["type"] == "value_error" else f"{item['msg']}, found {item['input']!r}"
+        raise ConfigError(f"{name}: {told}{hint}", fix=f"the keys are {', '.join(names)}") from None
+
+
+def _leaves(tables: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for section, table in tables.items():
+        if section in WHOLE_TABLES and isinstance(table, Mapping):
+            yield from ((f"{section}.{name}", value) for name, value in table.items())
+
+
+def _is_axis(key: str, value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return bool(value) and {"from", "to"} <= set(value)
+    if not isinstance(value, list) or key == "combo.pairs":
+        return False
+    return all(isinstance(item, list) for item in value) and bool(value) if _takes_list(key) else True
+
+
+def _hint(key: str) -> Any:
+    section, _, name = key.partition(".")
+    model = typing.get_type_hints(Config)[section]
+    return typing.get_type_hints(model).get(name)
+
+
+def _takes_list(key: str) -> bool:
+    hint = _hint(key)
+    if key == "data.transfer_halts" or hint is None:
+        return False
+    return typing.get_origin(hint) is list
+
+
+def _axis(key: str, value: Any, *, spec: SweepSpec, notes: list[str]) -> Axis:
+    if isinstance(value, Mapping):
+        return _range(key, value, spec=spec)
+    if not value:
+        raise ConfigError(f"{key}: the list of values is empty", fix="give at least one value")
+    unique: list[Any] = []
+    for item in value:
+        if isinstance(item, float) and not math.isfinite(item):
+            raise ConfigError(f"{key}: {item} is no value of a sweep", fix="take it out of the list")
+        if not any(item == known and type(item) is type(known) for known in unique):
+            unique.append(item)
+    if len(unique) < len(value) and spec.design != "zip":
+        notes.append(f"{key}: {len(value) - len(unique)} of {len(value)} values stand twice and are computed once")
+    return Axis(key=key, values=tuple(value if spec.design == "zip" else unique))
+
+
+def _range(key: str, value: Mapping[str, Any], *, spec: SweepSpec) -> Axis:
+    unknown = set(value) - RANGE_KEYS
+    if unknown:
+        raise ConfigError(f"{key}: unknown key of a range: {', '.join(sorted(unknown))}", fix="from, to, steps, scale")
+    try:
+        low, high = parse_hours_or_number(value["from"]), parse_hours_or_number(value["to"])
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{key}: {error}", fix="a range goes from a number to a number") from None
+    steps, scale = value.get("steps"), value.get("scale", "lin")
+    is_whole = _hint(key) is int or (isinstance(_hint(key), type(int | None)) and int in typing.get_args(_hint(key)))
+    if scale not in ("lin", "log"):
+        raise ConfigError(f"{key}.scale: must be 'lin' or 'log', found {scale!r}", fix="see docs/sweeps.md")
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ConfigError(f"{key}: a range goes from less to more, found {low:g} to {high:g}", fix="swap the ends")
+    if scale == "log" and low <= 0.0:
+        raise ConfigError(f"{key}: a logarithmic range begins above 0, found {low:g}", fix='set scale = "lin"')
+    if steps is None and spec.design != "random":
+        raise ConfigError(f"{key}.steps: missing", fix='say how many values, or set sweep.design = "random"')
+    if steps is not None and (not isinstance(steps, int) or isinstance(steps, bool) or not 2 <= steps <= 1_000_000_000):
+        raise ConfigError(f"{key}.steps: must be a whole number from 2, found {steps!r}", fix="say how many values")
+    drawn = Axis(key=key, low=low, high=high, is_log=scale == "log", is_whole=is_whole)
+    if steps is None:
+        return drawn
+    if steps > 10_000_000:
+        raise ConfigError(f"{key}: {steps:,} values are too many for one axis", fix="take fewer steps")
+    return Axis(key=key, values=tuple(dict.fromkeys(drawn.at(k / (steps - 1)) for k in range(steps))))
+
+
+def parse_hours_or_number(value: Any) -> float:
+    """A number, or the hours of a duration such as ``"8h"``."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"must be a number or a duration, found {value!r}")
+    return parse_hours(value) if isinstance(value, str) else float(value)
+
+
+def _without_contradiction(tables: dict[str, Any], axes: list[Axis]) -> dict[str, Any]:
+    """The tables with the widest thresholds of the axes, so that the rest of a configuration can be checked."""
+    ends = {axis.key: axis for axis in axes}
+    rule = dict(tables.get("rule", {}))
+    for name, choose in (("entry", max), ("exit", min), ("min_hold_hours", min), ("max_hold_hours", max)):
+        axis = ends.get(f"rule.{name}")
+        if axis is not None:
+            values = axis.values or (axis.low, axis.high)
+            numbers = [one for one in values if isinstance(one, int | float | str) and not isinstance(one, bool)]
+            try:
+                rule[name] = choose(numbers, key=parse_hours_or_number)
+            except ValueError:
+                rule[name] = values[0]
+    return {**tables, "rule": rule} if "rule" in tables else tables
+
+
+def _check_values(tables: dict[str, Any], axis: Axis) -> None:
+    """Refuse a value that its key does not take; of long numeric axes the ends speak for all."""
+    section, _, name = axis.key.partition(".")
+    values: list[Any] = list(axis.values) or [axis.at(0.0), axis.at(1.0)]
+    if len(values) > 64 and all(isinstance(one, int | float) and not isinstance(one, bool) for one in values):
+        values = [min(values), max(values)]
+    others = {**_NEUTRAL_RULE} if section == "rule" else {
+        key: value for key, value in tables.get(section, {}).items() if section in ("data", "signal", "combo")
+    }  # fmt: skip
+    for value in values:
+        own = {**others, name: value} if name else value
+        if axis.key == "rule.reverse":
+            own = {**own, "entry": 1.0, "exit": 0.0}
+        if axis.key in ("costs.bucket_usd", "costs.bucket_bps", "costs.bucket_table", "costs.bucket_pairs",
+                        "wallets.rebalance_below", "signal.name", "signal.sql", "data.start", "data.end"):  # fmt: skip
+            continue  # checked with the cell they stand in
+        build_config({**tables, section: own})

@@ -1,0 +1,226 @@
+"""A run that is written part by part: a sweep under way, which a kill at any moment leaves resumable.
+
+Until it is complete it is a hidden sibling of the runs (``.<name>.sweep``) with ``plan.json`` (what it is a sweep of),
+``lock`` (held by the process that writes it), ``metrics/00000.parquet`` and so on, each renamed into place when it is
+whole, and ``parts.jsonl`` with the hash of each. When the last part is there the manifest is written and the folder
+renamed to the run's name.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from basis_bt.core.errors import StoreError
+from basis_bt.store import folder
+
+PLAN, LOCK, PARTS = "plan.json", "lock", "parts.jsonl"
+
+
+class PartialRun:
+    """The folder of a sweep that is being written; use as a context manager, which holds its lock.
+
+    Parameters
+    ----------
+    root, name : the folder of all runs, the name of this one
+    plan : what decides every byte of the result; a sweep is resumed only with the same
+    resume : go on with what an earlier process left; without any, begin
+    overwrite : drop what an earlier process left, and replace a complete run of the name at the end
+
+    Raises
+    ------
+    StoreError
+        If the name is taken, another process writes it, or the plan is not that of the parts already there.
+    """
+
+    def __init__(
+        self, root: Path, *, name: str, plan: Mapping[str, Any], resume: bool = False, overwrite: bool = False
+    ) -> None:
+        self.root, self.name, self.overwrite = Path(root), name, overwrite
+        folder.check_run_name(name)
+        self.path = self.root / f".{name}.sweep"
+        self._done: dict[int, str] = {}
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._lock = self._take_lock()
+        except OSError as error:
+            raise self._failed(error, "nothing was written") from error
+        try:
+            if not (resume and self._is_begun()):
+                folder.check_target(self.root, name=name, overwrite=overwrite)
+            self._open(plan, resume=resume)
+        except OSError as error:
+            self.close()
+            raise self._failed(error, "nothing was written") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "PartialRun":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the lock; the parts stay for a later process."""
+        self._lock.close()
+        if self.path.is_dir() and not self._is_begun():
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    @property
+    def done(self) -> set[int]:
+        """Numbers of the parts that are there."""
+        return set(self._done)
+
+    def write_part(self, number: int, frame: pl.DataFrame) -> None:
+        """Write one part of the metrics; whole or not at all."""
+        target = self.path / "metrics" / f"{number:05d}.parquet"
+        building = target.with_suffix(".tmp")
+        try:
+            building.unlink(missing_ok=True)
+            digest = folder.write_table(frame, building)
+            os.rename(building, target)
+            with open(self.path / PARTS, "ab") as journal:
+                journal.write(json.dumps({"part": number, "sha256": digest}).encode() + b"\n")
+                journal.flush()
+                os.fsync(journal.fileno())
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                building.unlink(missing_ok=True)
+            raise self._failed(error, "the parts before it are kept: go on with --resume") from error
+        self._done[number] = digest
+
+    def read_part(self, number: int) -> pl.DataFrame:
+        """A part that is there, verified."""
+        return folder.read_table(self.path / "metrics" / f"{number:05d}.parquet", sha256=self._done[number])
+
+    def note(self, key: str, values: Mapping[str, Any]) -> None:
+        """Add facts to a key of the plan, durably: what was found out on the way and a resumed process must meet."""
+        known = self.plan.setdefault(key, {})
+        if all(known.get(name) == value for name, value in values.items()):
+            return
+        known.update(values)
+        try:
+            self._write_plan()
+        except OSError as error:
+            raise self._failed(error, "the parts before it are kept: go on with --resume") from error
+
+    def finish(self, *, manifest: Mapping[str, Any], tables: Mapping[str, pl.DataFrame]) -> Path:
+        """Write tables and manifest beside the parts and put the run in its place; returns its folder."""
+        target = folder.check_target(self.root, name=self.name, overwrite=self.overwrite)
+        try:
+            outputs = {f"metrics/{number:05d}.parquet": self._done[number] for number in sorted(self._done)}
+            for table, frame in sorted(tables.items()):
+                path = self.path / f"{table}.parquet"
+                path.unlink(missing_ok=True)
+                outputs[path.name] = folder.write_table(frame, path)
+            text = folder.manifest_text({**manifest, "name": self.name, "outputs": outputs})
+            (self.path / folder.MANIFEST).unlink(missing_ok=True)
+            folder.write_bytes(text.encode(), self.path / folder.MANIFEST)
+            for leftover in (PLAN, PARTS, LOCK):
+                (self.path / leftover).unlink(missing_ok=True)
+            folder.sync_folder(self.path / "metrics")
+            folder.sync_folder(self.path)
+            folder.move_into_place(self.path, target)
+        except OSError as error:
+            raise self._failed(error, "the parts are kept: go on with --resume") from error
+        return target
+
+    def _is_begun(self) -> bool:
+        return (self.path / PLAN).is_file()
+
+    def _open(self, plan: Mapping[str, Any], *, resume: bool) -> None:
+        if self._is_begun() and not resume and not self.overwrite:
+            n_parts = len(self._journal())
+            raise StoreError(
+                f"a sweep {self.name!r} was begun and not finished ({n_parts} parts are there)",
+                where={"path": self.path},
+                fix="go on with it (--resume), or begin again (--overwrite)",
+            )
+        if self._is_begun() and resume:
+            self.plan = json.loads((self.path / PLAN).read_text())
+            self._check_plan(plan)
+            self._done = self._sound_parts()
+        else:
+            for leftover in (PLAN, PARTS, folder.MANIFEST):
+                (self.path / leftover).unlink(missing_ok=True)
+            shutil.rmtree(self.path / "metrics", ignore_errors=True)
+            self.plan = json.loads(json.dumps(plan))
+            (self.path / "metrics").mkdir()
+            self._write_plan()
+        for torn in (self.path / "metrics").glob("*.tmp"):
+            torn.unlink()
+
+    def _check_plan(self, plan: Mapping[str, Any]) -> None:
+        for key, value in json.loads(json.dumps(plan)).items():
+            if self.plan.get(key) != value:
+                raise StoreError(
+                    f"sweep {self.name!r} cannot be resumed: its {key} has changed",
+                    where={"path": self.path, "then": _short(self.plan.get(key)), "now": _short(value)},
+                    fix=f"put the {key} back, or begin again (--overwrite)",
+                )
+
+    def _sound_parts(self) -> dict[int, str]:
+        sound = {}
+        for number, digest in self._journal().items():
+            with contextlib.suppress(StoreError):
+                folder.read_table(self.path / "metrics" / f"{number:05d}.parquet", sha256=digest)
+                sound[number] = digest
+        return sound
+
+    def _journal(self) -> dict[int, str]:
+        """Hashes of the parts by number; a torn last line is a part that was not finished."""
+        out = {}
+        with contextlib.suppress(FileNotFoundError):
+            for line in (self.path / PARTS).read_bytes().split(b"\n"):
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    row = json.loads(line)
+                    out[int(row["part"])] = str(row["sha256"])
+        return out
+
+    def _write_plan(self) -> None:
+        building = self.path / f"{PLAN}.tmp"
+        building.unlink(missing_ok=True)
+        folder.write_bytes(json.dumps(self.plan, sort_keys=True, indent=1).encode(), building)
+        os.rename(building, self.path / PLAN)
+
+    def _take_lock(self) -> Any:
+        self.path.mkdir(exist_ok=True)
+        lock = open(self.path / LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - held as long as the sweep runs
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            lock.close()
+            raise StoreError(
+                f"sweep {self.name!r} is being written by another process: {holder}",
+                where={"path": self.path},
+                fix="wait for it, stop it, or choose another name",
+            ) from None
+        lock.truncate(0)
+        lock.write(f"pid {os.getpid()} on {socket.gethostname()}")
+        lock.flush()
+        return lock
+
+    def _failed(self, error: OSError, kept: str) -> StoreError:
+        files = [path for path in self.path.rglob("*") if path.is_file()] if self.path.is_dir() else []
+        n_bytes = sum(path.stat().st_size for path in files)
+        return StoreError(
+            f"sweep {self.name!r} could not be written: {error.strerror or error}",
+            where={"path": error.filename or self.path, "bytes": n_bytes},
+            fix=f"check free space and permissions; {kept}",
+        )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,130 @@
+"""Preparing what trials share: a panel by combo and span, a signal by its description, a cell for the rest."""
+
+import dataclasses
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from basis_bt.backtest.cost_parameters import one_way_bps
+from basis_bt.backtest.parameters import borrowed_legs, pays_gas
+from basis_bt.backtest.prepare import configured_signal, loader, prepare
+from basis_bt.core.config import build_config, config_dict
+from basis_bt.core.errors import BasisBtError, ConfigError, DataError, SignalError
+from basis_bt.core.models import Config
+from basis_bt.frames.panel import Panel
+from basis_bt.signals import Signal, evaluate
+from basis_bt.sweeps.batch import STATUSES, Cell, make_cell
+
+KEPT_PANELS, KEPT_SIGNALS, KEPT_CELLS = 3, 512, 512
+T = TypeVar("T")
+
+
+class Kept(Generic[T]):
+    """The last few things made, by key."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._items: OrderedDict[Any, T] = OrderedDict()
+
+    def get(self, key: Any, make: Callable[[], T]) -> T:
+        """The thing of a key, made now if it is not kept."""
+        if key not in self._items:
+            self._items[key] = make()
+            while len(self._items) > self.most:
+                self._items.popitem(last=False)
+        self._items.move_to_end(key)
+        return self._items[key]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why no trial of a cell can run: the code of its status, and the sentence."""
+
+    status: int
+    text: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Cells:
+    """Makes cells of configurations and keeps what they share.
+
+    ``signals`` are all signals of the sweep by combo, so that a panel is read once with the history all of them need;
+    ``own_signal`` is the caller's, instead of the configured ones. ``inputs`` are the files read so far with their
+    hashes; ``met`` hears of each panel as it is read.
+    """
+
+    own_signal: Signal | None = None
+    warmup: Callable[[Config], list[Signal]] | None = None
+    met: Callable[[Mapping[str, str]], None] = lambda _: None
+    inputs: dict[str, str] = field(default_factory=dict)
+    flags: dict[str, None] = field(default_factory=dict)
+    _panels: Kept[Panel] = field(default_factory=lambda: Kept(KEPT_PANELS))
+    _signals: Kept[np.ndarray] = field(default_factory=lambda: Kept(KEPT_SIGNALS))
+    _cells: Kept[Cell | Failure] = field(default_factory=lambda: Kept(KEPT_CELLS))
+
+    def get(self, raw: Mapping[str, Any]) -> Cell | Failure:
+        """The cell of a configuration, or why there is none."""
+        return self._cells.get(_text(raw), lambda: self._attempt(raw))
+
+    def _attempt(self, raw: Mapping[str, Any]) -> Cell | Failure:
+        try:
+            return self.make(build_config(raw))
+        except BasisBtError as error:
+            kinds = {ConfigError: "config_error", DataError: "data_error", SignalError: "signal_error"}
+            return Failure(status=STATUSES.index(kinds.get(type(error), "error")), text=str(error))
+
+    def make(self, config: Config) -> Cell:
+        """The cell of a checked configuration.
+
+        Raises
+        ------
+        BasisBtError
+            If it cannot be prepared.
+        """
+        signal = configured_signal(config) if self.own_signal is None else self.own_signal
+        panel = self.panel(config)
+        plain = config_dict(config)
+        spec = plain["signal"] if self.own_signal is None else "own"
+        key = _text([_panel_key(config), spec, one_way_bps(config) if spec != "own" else None])
+        values = self._signals.get(key, lambda: evaluate(signal, panel))
+        prepared = prepare(config, signal=signal, panel=panel, signal_values=values)
+        self.flags.update(dict.fromkeys(prepared.flags))
+        return make_cell(prepared)
+
+    def panel(self, config: Config) -> Panel:
+        """The panel of a configuration, with the history that all signals of the sweep need."""
+        return self._panels.get(_panel_key(config), lambda: self._load(config))
+
+    def _load(self, config: Config) -> Panel:
+        every = self.warmup(config) if self.warmup is not None else []
+        panel = loader(config, _with_all_needs([*every, *([self.own_signal] if self.own_signal else [])]))()
+        found = {str(series.path): series.sha256 for series in panel.series}
+        self.inputs.update(found)
+        self.met(found)
+        return panel
+
+
+def _with_all_needs(signals: list[Signal]) -> Signal:
+    """A signal that needs what each of several does."""
+    first = signals[0]
+    return dataclasses.replace(
+        first,
+        warmup_hours=max(one.warmup_hours for one in signals),
+        funding_windows_hours=tuple(sorted({hours for one in signals for hours in one.funding_windows_hours})),
+        settled_counts=tuple(sorted({count for one in signals for count in one.settled_counts})),
+    )
+
+
+def _panel_key(config: Config) -> str:
+    """What a panel depends on beside the signals."""
+    plain = config_dict(config)
+    costs = (pays_gas(config), config.costs.gas_gwei is None)
+    return _text([plain["data"], plain["combo"], plain["scenarios"], borrowed_legs(config), costs])
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)

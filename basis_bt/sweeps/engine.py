@@ -1,0 +1,242 @@
+"""The front door of sweeps: ``sweep()``."""
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from basis_bt.backtest.engine import run, versions
+from basis_bt.core.config import config_dict, config_hash
+from basis_bt.core.errors import ConfigError, KernelError, StoreError
+from basis_bt.core.rulebook import rulebook_hash
+from basis_bt.market.files import file_hash
+from basis_bt.signals import Signal
+from basis_bt.store.partial import PartialRun
+from basis_bt.sweeps.batch import Batch
+from basis_bt.sweeps.cells import Cells
+from basis_bt.sweeps.jobs import Job, Rows, make_job, parameter_column
+from basis_bt.sweeps.plan import Plan, axis_dict, check_size, make_plan
+from basis_bt.sweeps.progress import Progress
+from basis_bt.sweeps.result import Sweep, best_of
+from basis_bt.sweeps.threads import run_on_threads
+
+ENGINES = ("threads", "ray")
+Engine = Callable[[Iterator[Job]], Iterator[tuple[Job, Batch]]]
+
+
+def sweep(
+    config: str | Path | Mapping[str, Any],
+    *,
+    runs: str | Path | None = None,
+    name: str | None = None,
+    engine: str = "threads",
+    threads: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    allow_large: bool = False,
+    quiet: bool = True,
+    expression: pl.Expr | None = None,
+    warmup_hours: float = 0.0,
+) -> Sweep:
+    """Backtest every parameter set of a configuration whose values are lists or ranges.
+
+    Parameters
+    ----------
+    config : path of a TOML file or nested dicts; see ``docs/sweeps.md``
+    runs : folder of runs to keep the sweep in, written part by part and resumable; None keeps it in memory
+    name : of the run, instead of the configuration's
+    engine : ``"threads"`` of this machine or ``"ray"``, a cluster; the numbers are the same to the last bit
+    threads : how many, all processors by default; workers of a cluster are as many as it has processors
+    resume, overwrite : go on with an unfinished sweep of that name; replace a finished one
+    allow_large : run what the pre-flight check would refuse
+    quiet : say nothing; else the pre-flight line and a progress bar go to stderr
+    expression, warmup_hours : a signal of your own, as in ``run``
+
+    Returns
+    -------
+    Sweep with ``trials`` (one row a trial), the manifest, and details of the best
+
+    Raises
+    ------
+    ConfigError, StoreError
+        Before anything is computed, see ``core/errors.py``. A trial that fails has a status instead of metrics; if all
+        do, for one reason, that is raised.
+    """
+    started = time.perf_counter()
+    own = None if expression is None else Signal(expression=expression, warmup_hours=warmup_hours)
+    plan = make_plan(config, own_signal=own is not None)
+    threads = _threads(threads)
+    run_engine = _engine(engine, threads=threads)
+    target = None if runs is None else Path(runs)
+    if not allow_large:
+        check_size(plan, threads=threads, folder=target)
+    progress = Progress(plan, quiet=quiet)
+    progress.say(*plan.space.notes, *plan.design.notes, plan.sentence(threads=threads, engine=engine))
+    _announce_compiling(quiet)
+    if target is None:
+        parts: dict[int, pl.DataFrame] = {}
+        facts = _run_parts(plan, run_engine, own, progress, done=set(), write=parts.__setitem__, met=lambda _: None)
+        trials = pl.concat([parts[number] for number in sorted(parts)])
+        manifest, tables = _outcome(plan, trials, facts, own=expression, name=_name(config, name), started=started)
+        return Sweep(manifest=manifest, trials=trials, tables=tables, path=None)
+    identity = {**plan.identity(), "expression": None if expression is None else str(expression)}
+    with PartialRun(target, name=_name(config, name), plan=identity, resume=resume, overwrite=overwrite) as partial:
+        _check_inputs(partial.plan.get("inputs", {}))
+        facts = _run_parts(
+            plan, run_engine, own, progress, done=partial.done, write=partial.write_part,
+            met=lambda found: partial.note("inputs", found),
+        )  # fmt: skip
+        facts["inputs"] |= partial.plan.get("inputs", {})
+        trials = pl.concat([partial.read_part(number) for number in range(plan.n_parts)])
+        manifest, tables = _outcome(plan, trials, facts, own=expression, name=_name(config, name), started=started)
+        path = partial.finish(manifest=manifest, tables=tables)
+    return Sweep(manifest=manifest, trials=trials, tables=tables, path=path)
+
+
+def describe(
+    config: Mapping[str, Any], *, threads: int | None, engine: str, runs: Path, allow_large: bool = False
+) -> str:
+    """What a sweep would run, as its pre-flight line says it; refused where the sweep would be."""
+    plan = make_plan(config)
+    if not allow_large:
+        check_size(plan, threads=_threads(threads), folder=runs)
+    notes = [*plan.space.notes, *plan.design.notes]
+    return "\n".join([*notes, plan.sentence(threads=_threads(threads), engine=engine)])
+
+
+def _run_parts(
+    plan: Plan,
+    engine: Engine,
+    own: Signal | None,
+    progress: Progress,
+    *,
+    done: set[int],
+    write: Callable[[int, pl.DataFrame], None],
+    met: Callable[[Mapping[str, str]], None],
+) -> dict[str, Any]:
+    """Compute and write the parts that are missing; returns the inputs, the flags, and why trials failed."""
+    cells = Cells(own_signal=own, warmup=None if own else plan.signals, met=met)
+    failures: dict[str, int] = {}
+    rows = Rows(plan)
+
+    def jobs() -> Iterator[Job]:
+        for part in range(plan.n_parts):
+            if part not in done:
+                yield make_job(plan, cells, part, plan.trials_of(part), failures=failures)
+
+    progress.start(n_done=sum(len(plan.trials_of(part)) for part in done))
+    try:
+        for job, batch in engine(jobs()):
+            write(job.number, rows.table(job.trials, batch))
+            progress.advance(len(job.trials))
+    finally:
+        progress.stop()
+    return {"inputs": dict(cells.inputs), "flags": list(cells.flags), "failures": failures}
+
+
+def _outcome(
+    plan: Plan, trials: pl.DataFrame, facts: Mapping[str, Any], *, own: pl.Expr | None, name: str, started: float
+) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
+    """The manifest of a finished sweep, and the tables of its best trials."""
+    counts = dict(sorted(trials.group_by("status").len().iter_rows()))
+    if set(counts) <= {"config_error", "data_error", "signal_error", "error"} and facts["failures"]:
+        raise KernelError(f"no trial could run: {next(iter(facts['failures']))}", fix="correct that and run again")
+    spec = plan.space.spec
+    best = best_of(trials, metric=spec.metric, n=spec.best)
+    details = [run(plan.config_of(number), trial=number, expression=own) for number in best["trial"].to_list()]
+    tables: dict[str, pl.DataFrame] = {}
+    for table in details[0].tables if details else ():
+        if table != "metrics":
+            tables[table] = pl.concat([one.tables[table] for one in details if table in one.tables])
+    span = (
+        details[0].manifest["span"] if details else {"bar_hours": plan.base.data.bar_us / 3.6e9, "n_bars": plan.n_bars}
+    )
+    manifest = {
+        "name": name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **versions(),
+        "config": config_dict(plan.base),
+        "config_hash": config_hash(plan.base),
+        "seed": plan.base.fills.seed,
+        "rulebook_hash": rulebook_hash(),
+        "span": {
+            **span,
+            "start": config_dict(plan.base)["data"]["start"],
+            "end": config_dict(plan.base)["data"]["end"],
+        },
+        "inputs": [{"path": path, "sha256": sha} for path, sha in sorted(facts["inputs"].items())],
+        "flags": facts["flags"],
+        "sweep": {
+            "n_trials": plan.n_trials,
+            "status": counts,
+            "spec": dataclasses.asdict(spec),
+            "metric": spec.metric,
+            "axes": [axis_dict(axis) for axis in plan.space.axes],
+            "columns": [parameter_column(axis) for axis in plan.space.axes],
+            "best": best.row(0, named=True) if best.height else None,
+            "best_trials": best["trial"].to_list(),
+            "failures": [{"error": text, "trials": n} for text, n in list(facts["failures"].items())[:20]],
+            "expression": None if own is None else str(own),
+            **plan.identity(),
+        },
+        "wall_seconds": time.perf_counter() - started,
+    }
+    return manifest, tables
+
+
+def _name(config: str | Path | Mapping[str, Any], name: str | None) -> str:
+    if name is not None:
+        return name
+    if isinstance(config, Mapping):
+        return str(config.get("name", "sweep"))
+    from basis_bt.core.config import read_toml
+
+    return str(read_toml(config).get("name", Path(config).stem))
+
+
+def _threads(threads: int | None) -> int:
+    if threads is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not 1 <= threads <= 1024:
+        raise ConfigError(
+            f"threads must be between 1 and 1024, found {threads}", fix="leave it out to use all processors"
+        )
+    return threads
+
+
+def _engine(engine: str, *, threads: int) -> Engine:
+    if engine == "threads":
+        return lambda jobs: run_on_threads(jobs, threads=threads)
+    if engine == "ray":
+        from basis_bt.sweeps.ray_cluster import run_on_ray
+
+        return run_on_ray
+    raise ConfigError(f"there is no engine {engine!r}", fix=f"one of {', '.join(ENGINES)}")
+
+
+def _check_inputs(known: Mapping[str, str]) -> None:
+    """Refuse to go on with parts that were made of other files."""
+    for path, sha in known.items():
+        try:
+            found = file_hash(Path(path))
+        except OSError as error:
+            found = error.strerror or "unreadable"
+        if found != sha:
+            raise StoreError(
+                "the sweep cannot be resumed: an input file has changed",
+                where={"file": path, "then": sha[:12], "now": found[:12]},
+                fix="put the file back, or begin again (--overwrite)",
+            )
+
+
+def _announce_compiling(quiet: bool) -> None:
+    from basis_bt.kernels._jit import is_compiled
+
+    if not quiet and not is_compiled():
+        print("basis_bt: compiling kernels (once per version, up to a minute) ...", file=sys.stderr, flush=True)

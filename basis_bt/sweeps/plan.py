@@ -1,0 +1,274 @@
+"""A sweep before it runs: its trials, what they will take, and the configuration of any one of them."""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from basis_bt.backtest.prepare import configured_signal
+from basis_bt.core.config import build_config, config_dict, read_toml
+from basis_bt.core.errors import BasisBtError, ConfigError
+from basis_bt.core.models import Config
+from basis_bt.core.sweep_spec import Axis, Space, SweepSpec, read_space
+from basis_bt.core.units import parse_instant, to_us
+from basis_bt.signals import Signal
+from basis_bt.sweeps.batch import METRICS
+from basis_bt.sweeps.combos import configured_combos
+from basis_bt.sweeps.design import Design, make_design
+from basis_bt.sweeps.fast_axes import is_fast
+
+# rough figures for the pre-flight line; the progress bar knows better
+NS_PER_BAR, NS_PER_BAR_WHOLE = 4.0, 150.0
+BYTES_PER_TRIAL = 8.0 * len(METRICS) * 0.9
+# trials of one part: as many as take a fraction of a second
+BAR_TRIALS_OF_PART, BAR_TRIALS_OF_PART_WHOLE = 2**27, 2**22
+LEAST_PART, MOST_PART = 256, 2**16
+MOST_SECONDS, MOST_TRIALS, MOST_DISK_SHARE, MOST_MEMORY_SHARE = 24 * 3600.0, 20_000_000, 0.8, 0.5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Trials of a sweep; ``slow`` and ``fast`` are the axes that need preparing and those that do not.
+
+    ``base`` is the configuration with the first value of each axis; ``n_bars`` is what its span says.
+    """
+
+    space: Space
+    design: Design
+    base: Config
+    n_bars: int
+    is_whole: bool
+
+    @property
+    def n_trials(self) -> int:
+        """Number of trials."""
+        return self.design.n_trials
+
+    @cached_property
+    def fast(self) -> list[int]:
+        """Places of the axes whose values the kernels take."""
+        return [place for place, axis in enumerate(self.space.axes) if is_fast(axis)]
+
+    @cached_property
+    def slow(self) -> list[int]:
+        """Places of the axes that make another cell."""
+        return [place for place in range(len(self.space.axes)) if place not in self.fast]
+
+    @cached_property
+    def part_trials(self) -> int:
+        """Trials of one part file: the same whatever computes them, a power of two."""
+        room = (BAR_TRIALS_OF_PART_WHOLE if self.is_whole else BAR_TRIALS_OF_PART) // max(self.n_bars, 1)
+        least = 16 if self.is_whole else LEAST_PART
+        wanted = min(room, max(self.n_trials // 16, least), MOST_PART)
+        return 2 ** max(int(math.log2(max(wanted, least))), 0)
+
+    @property
+    def n_parts(self) -> int:
+        """Number of part files."""
+        return -(-self.n_trials // self.part_trials)
+
+    def trials_of(self, part: int) -> np.ndarray:
+        """Numbers of the trials of a part."""
+        return np.arange(part * self.part_trials, min((part + 1) * self.part_trials, self.n_trials))
+
+    @property
+    def seconds(self) -> float:
+        """Estimated time of one thread."""
+        slow = math.prod(max(len(self.space.axes[place].values), 1) for place in self.slow)
+        per_bar = NS_PER_BAR_WHOLE if self.is_whole else NS_PER_BAR
+        return self.n_trials * self.n_bars * per_bar * 1e-9 + 0.002 * min(slow, self.n_trials)
+
+    @property
+    def disk_bytes(self) -> float:
+        """Estimated size of the results."""
+        return self.n_trials * BYTES_PER_TRIAL
+
+    def memory_bytes(self, threads: int) -> float:
+        """Estimated peak memory: panels, signals, and what each thread has in work."""
+        panel = self.n_bars * len(self.base.combo.legs) * 8 * 40.0
+        per_trial = 8.0 * (len(METRICS) + 40 + len(self.space.axes))
+        columns = sum(column.nbytes for column in self.design.columns or ())
+        return 150e6 + 3 * panel + columns + (2 * threads + 2) * self.part_trials * per_trial
+
+    def values_of(self, trial: int) -> dict[str, Any]:
+        """Key and value of each axis at a trial."""
+        columns = self.design.take(np.array([trial]))
+        return {axis.key: value_at(axis, column[0]) for axis, column in zip(self.space.axes, columns, strict=True)}
+
+    def config_of(self, trial: int) -> dict[str, Any]:
+        """The tables of one trial's configuration."""
+        return self.space.with_values(self.values_of(trial))
+
+    def signals(self, config: Config) -> list[Signal]:
+        """Every signal of the sweep over the combo of a configuration; those that do not fit it are left out."""
+        places = [place for place in self.slow if self.space.axes[place].key.startswith("signal.")]
+        axes = [self.space.axes[place] for place in places]
+        choices: list[list[Any]]
+        if self.design.columns is None:
+            shape = [len(axis.values) for axis in axes]
+            choices = [[axis.values[k] for axis, k in zip(axes, index, strict=True)] for index in np.ndindex(*shape)]
+        else:
+            columns = [self.design.columns[place] for place in places]
+            together = sorted(set(zip(*(column.tolist() for column in columns), strict=True)))
+            choices = [[value_at(axis, one) for axis, one in zip(axes, row, strict=True)] for row in together]
+        plain = config_dict(config)
+        out = []
+        for choice in choices or [[]]:
+            signal = {**plain["signal"], **{axis.key[7:]: value for axis, value in zip(axes, choice, strict=True)}}
+            try:
+                out.append(configured_signal(build_config({**plain, "signal": signal})))
+            except BasisBtError:
+                continue  # its own cell says why
+        return out or [configured_signal(config)]
+
+    def identity(self) -> dict[str, Any]:
+        """What decides every byte of the result but the input files."""
+        from basis_bt import __version__
+        from basis_bt.kernels._jit import source_hash
+
+        tables = {**self.space.raw, "axes": [axis_dict(axis) for axis in self.space.axes]}
+        tables.pop("name", None)
+        spec = {name: getattr(self.space.spec, name) for name in ("design", "trials", "seed", "metric", "best")}
+        kernels = source_hash(Path(__file__).parents[1] / "kernels")
+        return {
+            "configuration": hashlib.sha256(
+                json.dumps([tables, spec], sort_keys=True, default=str).encode()
+            ).hexdigest(),
+            "package version": __version__,
+            "kernels": kernels,
+            "part_trials": self.part_trials,
+        }
+
+    def sentence(self, *, threads: int, engine: str) -> str:
+        """The pre-flight line."""
+        axes = (
+            " x ".join(f"{axis.key} {'drawn' if axis.is_drawn else len(axis.values)}" for axis in self.space.axes)
+            or "no axis"
+        )
+        return (
+            f"{self.n_trials:,} trials ({axes}), about {self.n_bars:,} bars each; "
+            f"memory {_size(self.memory_bytes(threads))}, disk {_size(self.disk_bytes)}, "
+            f"about {_time(self.seconds / threads)} on {threads} {engine}"
+        )
+
+
+def value_at(axis: Axis, place: Any) -> Any:
+    """The value of an axis at a place of its column."""
+    if axis.is_drawn:
+        return int(place) if axis.is_whole else float(place)
+    return axis.values[int(place)]
+
+
+def axis_dict(axis: Axis) -> dict[str, Any]:
+    """An axis as plain values, for manifests."""
+    if axis.is_drawn:
+        return {"key": axis.key, "from": axis.low, "to": axis.high, "scale": "log" if axis.is_log else "lin",
+                "is_whole": axis.is_whole}  # fmt: skip
+    return {"key": axis.key, "values": list(axis.values)}
+
+
+def make_plan(source: str | Path | Mapping[str, Any], *, own_signal: bool = False) -> Plan:
+    """The plan of a sweep's configuration.
+
+    Raises
+    ------
+    ConfigError
+        For whatever is wrong with it; nothing but the list of files of a market folder is read.
+    """
+    raw = read_toml(source) if isinstance(source, str | Path) else dict(source)
+    if own_signal:
+        raw = {**raw, "signal": {"name": "sql", "sql": "0"}}
+    space = read_space(raw, combos=configured_combos(raw))
+    base = build_config(space.raw, source=str(source) if isinstance(source, str | Path) else "")
+    if space.spec.metric not in METRICS:
+        raise ConfigError(f"sweep.metric: {space.spec.metric!r} is no metric", fix=f"one of {', '.join(METRICS)}")
+    span_us = to_us(parse_instant(base.data.end)) - to_us(parse_instant(base.data.start))
+    is_whole = base.wallets.mode == "segregated" or base.wallets.is_tested or base.fills.model != "certain"
+    is_whole = is_whole or len(base.combo.legs) != 2 or base.fills.reject_probability > 0.0
+    return Plan(
+        space=space,
+        design=make_design(space),
+        base=base,
+        n_bars=max(int(span_us // base.data.bar_us), 1),
+        is_whole=is_whole,
+    )
+
+
+def plan_of_manifest(manifest: Mapping[str, Any]) -> Plan:
+    """The plan of a sweep that was kept, from its manifest alone."""
+    facts = manifest["sweep"]
+    axes = tuple(_axis_of(one) for one in facts["axes"])
+    spec = SweepSpec(**facts["spec"])
+    space = Space(raw=manifest["config"], axes=axes, spec=spec)
+    base = build_config(manifest["config"])
+    return Plan(space=space, design=make_design(space), base=base, n_bars=manifest["span"]["n_bars"], is_whole=False)
+
+
+def _axis_of(one: Mapping[str, Any]) -> Axis:
+    if "values" in one:
+        return Axis(key=one["key"], values=tuple(one["values"]))
+    return Axis(key=one["key"], low=one["from"], high=one["to"], is_log=one["scale"] == "log", is_whole=one["is_whole"])
+
+
+def check_size(plan: Plan, *, threads: int, folder: Path | None) -> None:
+    """Refuse a sweep that is larger than one sitting of this machine.
+
+    Raises
+    ------
+    ConfigError
+        With its count, bytes and minutes, and the flag that allows it.
+    """
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    too_much = []
+    if plan.n_trials > MOST_TRIALS:
+        too_much.append(f"{plan.n_trials:,} trials are more than {MOST_TRIALS:,}")
+    if plan.seconds / threads > MOST_SECONDS:
+        too_much.append(f"they would take about {plan.seconds / threads / 60.0:,.0f} minutes")
+    if plan.memory_bytes(threads) > MOST_MEMORY_SHARE * memory:
+        too_much.append(f"memory {_size(plan.memory_bytes(threads))} is over half of this machine's {_size(memory)}")
+    if folder is not None:
+        free = _free_bytes(folder)
+        if plan.disk_bytes > MOST_DISK_SHARE * free:
+            too_much.append(f"disk {_size(plan.disk_bytes)} is over {MOST_DISK_SHARE:.0%} of the {_size(free)} free")
+    if too_much:
+        raise ConfigError(
+            "the sweep is too large: " + "; ".join(too_much),
+            where={
+                "trials": f"{plan.n_trials:,}",
+                "bytes": f"{plan.disk_bytes:,.0f}",
+                "minutes": f"{plan.seconds / threads / 60.0:,.1f}",
+            },
+            fix="take fewer values, a random design, or allow it (--allow-large)",
+        )
+
+
+def _free_bytes(folder: Path) -> float:
+    import shutil
+
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return float(shutil.disk_usage(place).free)
+
+
+def _size(n_bytes: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000.0:
+            return f"{n_bytes:.0f} {unit}"
+        n_bytes /= 1000.0
+    return f"{n_bytes:,.1f} TB"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 1.0:
+        return "a second"
+    if seconds < 120.0:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60.0:,.0f} min" if seconds < 7200.0 else f"{seconds / 3600.0:,.1f} h"
