@@ -10,6 +10,12 @@ _PUBLIC = {
     "sql": "basis_bt.store",
     "sweep": "basis_bt.sweeps.engine",
     "Sweep": "basis_bt.sweeps.result",
+    "breakeven": "basis_bt.sweeps.breakeven",
+    "capacity": "basis_bt.sweeps.capacity",
+    "sensitivity": "basis_bt.sweeps.sensitivity",
+    "load_sweep": "basis_bt.sweeps.kept",
+    "luck": "basis_bt.sweeps.luck",
+    "walk_forward": "basis_bt.sweeps.walk_forward",
     "load_run": "basis_bt.store",
     "Combo": "basis_bt.core.instruments",
     "Leg": "basis_bt.core.instruments",
@@ -28,8 +34,14 @@ if TYPE_CHECKING:
     from basis_bt.core.instruments import Combo, Leg
     from basis_bt.core.models import Config, Costs, Data, Fills, Rule, SignalSpec, Size, Wallets
     from basis_bt.store import load_run, sql
+    from basis_bt.sweeps.breakeven import breakeven
+    from basis_bt.sweeps.capacity import capacity
     from basis_bt.sweeps.engine import sweep
+    from basis_bt.sweeps.kept import load_sweep
+    from basis_bt.sweeps.luck import luck
     from basis_bt.sweeps.result import Sweep
+    from basis_bt.sweeps.sensitivity import sensitivity
+    from basis_bt.sweeps.walk_forward import walk_forward
 
 __all__ = [
     "Combo",
@@ -44,10 +56,16 @@ __all__ = [
     "Size",
     "Sweep",
     "Wallets",
+    "breakeven",
+    "capacity",
     "load_run",
+    "load_sweep",
+    "luck",
     "run",
+    "sensitivity",
     "sql",
     "sweep",
+    "walk_forward",
 ]
 
 

@@ -51,7 +51,7 @@ def cell_of(case, root):
     plain = plain_market(market.tradable, market.missing, market.signal, market.first_settlement)
     leveraged = np.array([one.is_margined for one in panel.instruments])
     return Cell(market=market, plain=plain, parameters=p, is_leveraged=leveraged, bar_hours=panel.bar_hours,
-                bar_us=panel.bar_us)  # fmt: skip
+                bar_us=panel.bar_us, first_us=int(panel.ts_us[0]))  # fmt: skip
 
 
 @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))

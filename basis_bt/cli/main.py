@@ -15,6 +15,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "run": ("basis_bt.cli.run:command", "Run one backtest from a configuration and keep it in a run folder."),
     "sweep": ("basis_bt.cli.sweep:command", "Run every parameter set of a configuration, resumably."),
     "top": ("basis_bt.cli.top:command", "Show the best trials of a sweep, and run some of them again."),
+    "luck": ("basis_bt.cli.luck:command", "Judge how much of a sweep's best result is luck."),
+    "walk-forward": ("basis_bt.cli.walk_forward:command", "Re-optimise a sweep in each window, trade it in the next."),
     "ls": ("basis_bt.cli.ls:command", "List the runs in a folder."),
     "show": ("basis_bt.cli.show:command", "Show the numbers of one run, and its first fills, events or trades."),
     "sql": ("basis_bt.cli.sql:command", "Answer one SELECT over all runs."),
@@ -23,6 +25,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "explain": ("basis_bt.cli.explain:command", "Take a funding settlement apart, down to the files behind it."),
     "strategies": ("basis_bt.cli.strategies:command", "List the named strategies, or print one as a configuration."),
     "stress": ("basis_bt.cli.stress:command", "Show at which prices the wallets of a book die."),
+    "breakeven": ("basis_bt.cli.breakeven:command", "Show how long a carry must be held to pay its round trip."),
+    "capacity": ("basis_bt.cli.capacity:command", "Show what a carry earns with more and more capital."),
+    "sensitivity": ("basis_bt.cli.sensitivity:command", "Show which assumed cost a result hangs on."),
     "data": ("basis_bt.cli.data:command", "Fetch, inspect and check market data."),
 }
 

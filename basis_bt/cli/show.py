@@ -19,6 +19,11 @@ def command(run: str, fills: int, events: int, trades: int, root: str) -> None:
     from basis_bt.store.folder import load_run, resolve_run
 
     stored = load_run(resolve_run(Path(root), run))
+    if "sweep" in stored.manifest:
+        from basis_bt.cli.top import show_sweep
+
+        show_sweep(Path(root), run)
+        return
     click.echo(summary_text(stored.manifest, stored.tables).rstrip("\n"))
     for name, rows in (("fills", fills), ("events", events), ("trades", trades)):
         table = stored.tables.get(name)

@@ -32,3 +32,22 @@ def command(run: str, metric: str | None, n: int, robust: bool, save: bool, shap
             name = f"{kept.manifest['name']}-trial-{trial}"
             written = rerun(kept, trial).save(root, name=name, overwrite=True)
             click.echo(f"run: {written}", err=True)
+
+
+def show_sweep(root: Path, run: str) -> None:
+    """Print what a sweep is and its best trials."""
+    from basis_bt.cli._output import pairs_lines
+    from basis_bt.sweeps.kept import load_sweep
+
+    kept = load_sweep(root, run)
+    facts = kept.manifest["sweep"]
+    axes = ", ".join(f"{one['key']} ({len(one['values'])})" if "values" in one else f"{one['key']} (drawn)"
+                     for one in facts["axes"])  # fmt: skip
+    lines = [
+        ("sweep", str(kept.manifest["name"])),
+        ("trials", f"{facts['n_trials']:,}: " + ", ".join(f"{word} {n:,}" for word, n in facts["status"].items())),
+        ("design", f"{facts['spec']['design']} over {axes}"),
+        ("details of", ", ".join(map(str, facts["best_trials"])) or "none"),
+    ]
+    click.echo("\n".join(pairs_lines(lines)))
+    print_frame(kept.top(10))

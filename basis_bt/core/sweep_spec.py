@@ -1,5 +1,6 @@
 """What a sweep varies: axes found in a configuration, whose values are lists or ranges, and the design over them."""
 
+import contextlib
 import copy
 import dataclasses
 import difflib
@@ -17,7 +18,13 @@ from basis_bt.core.models import Config
 from basis_bt.core.units import parse_hours
 
 RANGE_KEYS = {"from", "to", "steps", "scale"}
+MOST_STEPS = 100_000
 WHOLE_TABLES = ("data", "combo", "signal", "rule", "size", "costs", "fills", "wallets")
+# which value of an axis refuses least of what else is configured: thresholds that leave room, impact without volumes
+WIDEST = (
+    ("rule.entry", max), ("rule.exit", min), ("rule.min_hold_hours", min), ("rule.max_hold_hours", max),
+    ("costs.impact_coef_bps", min),
+)  # fmt: skip
 # values that cannot contradict another key of their section, while one key of it is checked
 _NEUTRAL_RULE = {"entry": 1e300, "exit": -1e300}
 
@@ -117,7 +124,7 @@ def read_space(raw: Mapping[str, Any], *, combos: list[dict[str, Any]] | None = 
     notes: list[str] = []
     found: dict[str, Axis] = {}
     if combos is not None:
-        found["combo"] = Axis(key="combo", values=tuple(combos))
+        found["combo"] = _axis("combo", combos, spec=spec, notes=notes)
     for key, value in _leaves(tables):
         if not (key.startswith("combo.") and combos is not None) and _is_axis(key, value):
             found[key] = _axis(key, value, spec=spec, notes=notes)
@@ -167,7 +174,8 @@ def _is_axis(key: str, value: Any) -> bool:
         return bool(value) and {"from", "to"} <= set(value)
     if not isinstance(value, list) or key == "combo.pairs":
         return False
-    return all(isinstance(item, list) for item in value) and bool(value) if _takes_list(key) else True
+    depth = _list_depth(_hint(key))
+    return depth == 0 or (bool(value) and all(_list_depth_of(item) >= depth for item in value))
 
 
 def _hint(key: str) -> Any:
@@ -176,30 +184,43 @@ def _hint(key: str) -> Any:
     return typing.get_type_hints(model).get(name)
 
 
-def _takes_list(key: str) -> bool:
-    hint = _hint(key)
-    if key == "data.transfer_halts" or hint is None:
-        return False
-    return typing.get_origin(hint) is list
+def _list_depth(hint: Any) -> int:
+    """How many lists are around what a key takes: 2 for the spans of ``wallets.transfer_halts``."""
+    return 1 + _list_depth(typing.get_args(hint)[0]) if typing.get_origin(hint) is list else 0
+
+
+def _list_depth_of(value: Any) -> int:
+    return 1 + min(map(_list_depth_of, value), default=1) if isinstance(value, list) else 0
 
 
 def _axis(key: str, value: Any, *, spec: SweepSpec, notes: list[str]) -> Axis:
     if isinstance(value, Mapping):
-        return _range(key, value, spec=spec)
+        return _range(key, value, spec=spec, notes=notes)
     if not value:
         raise ConfigError(f"{key}: the list of values is empty", fix="give at least one value")
-    unique: list[Any] = []
+    is_duration = {float, str} <= set(typing.get_args(_hint(key)))
+    unique: dict[Any, Any] = {}
+    each = []
     for item in value:
         if isinstance(item, float) and not math.isfinite(item):
             raise ConfigError(f"{key}: {item} is no value of a sweep", fix="take it out of the list")
-        if not any(item == known and type(item) is type(known) for known in unique):
-            unique.append(item)
-    if len(unique) < len(value) and spec.design != "zip":
+        each.append(unique.setdefault(_meaning(item, is_duration=is_duration), item))
+    if spec.design == "zip":
+        return Axis(key=key, values=tuple(each))  # parameter sets that stand twice are found by the design
+    if len(unique) < len(value):
         notes.append(f"{key}: {len(value) - len(unique)} of {len(value)} values stand twice and are computed once")
-    return Axis(key=key, values=tuple(value if spec.design == "zip" else unique))
+    return Axis(key=key, values=tuple(unique.values()))
 
 
-def _range(key: str, value: Mapping[str, Any], *, spec: SweepSpec) -> Axis:
+def _meaning(item: Any, *, is_duration: bool) -> tuple[str, Any]:
+    """What a value is equal to: 24, 24.0 and, where the key is a duration, ``"24h"`` and ``"1d"`` are one."""
+    with contextlib.suppress(ValueError, OverflowError):
+        if (is_duration and isinstance(item, str)) or (isinstance(item, int | float) and not isinstance(item, bool)):
+            return "number", parse_hours_or_number(item)
+    return type(item).__name__, json.dumps(item, sort_keys=True, default=str)
+
+
+def _range(key: str, value: Mapping[str, Any], *, spec: SweepSpec, notes: list[str]) -> Axis:
     unknown = set(value) - RANGE_KEYS
     if unknown:
         raise ConfigError(f"{key}: unknown key of a range: {', '.join(sorted(unknown))}", fix="from, to, steps, scale")
@@ -208,7 +229,8 @@ def _range(key: str, value: Mapping[str, Any], *, spec: SweepSpec) -> Axis:
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{key}: {error}", fix="a range goes from a number to a number") from None
     steps, scale = value.get("steps"), value.get("scale", "lin")
-    is_whole = _hint(key) is int or (isinstance(_hint(key), type(int | None)) and int in typing.get_args(_hint(key)))
+    kinds = {_hint(key), *typing.get_args(_hint(key))}
+    is_whole = int in kinds and float not in kinds
     if scale not in ("lin", "log"):
         raise ConfigError(f"{key}.scale: must be 'lin' or 'log', found {scale!r}", fix="see docs/sweeps.md")
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
@@ -222,9 +244,16 @@ def _range(key: str, value: Mapping[str, Any], *, spec: SweepSpec) -> Axis:
     drawn = Axis(key=key, low=low, high=high, is_log=scale == "log", is_whole=is_whole)
     if steps is None:
         return drawn
-    if steps > 10_000_000:
-        raise ConfigError(f"{key}: {steps:,} values are too many for one axis", fix="take fewer steps")
-    return Axis(key=key, values=tuple(dict.fromkeys(drawn.at(k / (steps - 1)) for k in range(steps))))
+    if steps > MOST_STEPS:
+        raise ConfigError(
+            f"{key}.steps: {steps:,} values are too many for one axis",
+            where={"at most": f"{MOST_STEPS:,}"},
+            fix='take fewer, or draw them: sweep.design = "random" and no steps',
+        )
+    values = tuple(dict.fromkeys(drawn.at(k / (steps - 1)) for k in range(steps)))
+    if len(values) < steps:
+        notes.append(f"{key}: {steps - len(values)} of {steps} values stand twice and are computed once")
+    return Axis(key=key, values=values)
 
 
 def parse_hours_or_number(value: Any) -> float:
@@ -237,17 +266,18 @@ def parse_hours_or_number(value: Any) -> float:
 def _without_contradiction(tables: dict[str, Any], axes: list[Axis]) -> dict[str, Any]:
     """The tables with the widest thresholds of the axes, so that the rest of a configuration can be checked."""
     ends = {axis.key: axis for axis in axes}
-    rule = dict(tables.get("rule", {}))
-    for name, choose in (("entry", max), ("exit", min), ("min_hold_hours", min), ("max_hold_hours", max)):
-        axis = ends.get(f"rule.{name}")
+    out = dict(tables)
+    for key, choose in WIDEST:
+        axis, (section, _, name) = ends.get(key), key.partition(".")
         if axis is not None:
             values = axis.values or (axis.low, axis.high)
             numbers = [one for one in values if isinstance(one, int | float | str) and not isinstance(one, bool)]
             try:
-                rule[name] = choose(numbers, key=parse_hours_or_number)
+                widest = choose(numbers, key=parse_hours_or_number)
             except ValueError:
-                rule[name] = values[0]
-    return {**tables, "rule": rule} if "rule" in tables else tables
+                widest = values[0]
+            out[section] = {**out[section], name: widest}
+    return out
 
 
 def _check_values(tables: dict[str, Any], axis: Axis) -> None:
@@ -256,9 +286,11 @@ def _check_values(tables: dict[str, Any], axis: Axis) -> None:
     values: list[Any] = list(axis.values) or [axis.at(0.0), axis.at(1.0)]
     if len(values) > 64 and all(isinstance(one, int | float) and not isinstance(one, bool) for one in values):
         values = [min(values), max(values)]
-    others = {**_NEUTRAL_RULE} if section == "rule" else {
-        key: value for key, value in tables.get(section, {}).items() if section in ("data", "signal", "combo")
-    }  # fmt: skip
+    others: dict[str, Any] = {}
+    if section == "rule":
+        others = {**_NEUTRAL_RULE}
+    elif name and section in ("data", "signal", "combo"):
+        others = dict(tables[section])
     for value in values:
         own = {**others, name: value} if name else value
         if axis.key == "rule.reverse":

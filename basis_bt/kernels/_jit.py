@@ -81,6 +81,13 @@ def inner_kernel(function: F) -> F:
     return compiled
 
 
+def inlined_kernel(function: F) -> F:
+    """An inner kernel that becomes part of its caller: no struct is handed over, so none of its arrays is counted."""
+    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}
+    compiled: Any = numba.njit(error_model="numpy", fastmath=False, **options)(function)
+    return compiled
+
+
 def wrapping_kernel(function: F) -> F:
     """A kernel whose unsigned integers wrap around; with the compiler off, numpy is told not to warn of it."""
     compiled = kernel(function)

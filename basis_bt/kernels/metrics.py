@@ -29,6 +29,7 @@ from basis_bt.kernels.structs import (
 
 HOURS_PER_YEAR = 8760.0
 ROUNDING_FRAC = 1e-12
+LANES = 128  # of the sums over returns
 RUIN_FRAC = 1e-9  # of the capital: what is left of an equity that is gone is a rounding difference
 
 
@@ -99,37 +100,34 @@ def returns_into(equity_usd, stale, capital_usd, moved):
 def return_moments(moved, n):
     """Mean, sample deviation (NaN under two returns) and downside deviation of ``n`` returns, zeros but for ``moved``.
 
-    Sums run in four lanes, which the processor adds side by side; the numbers are the same for the same returns.
+    Sums run in LANES lanes, which the processor adds side by side; the numbers are the same for the same returns.
     """
     if n < 2:
         return math.nan, math.nan, math.nan
-    n_moved = len(moved)
-    whole = n_moved - n_moved % 4
-    s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
-    for k in range(0, whole, 4):
-        s0 += moved[k]
-        s1 += moved[k + 1]
-        s2 += moved[k + 2]
-        s3 += moved[k + 3]
-    for k in range(whole, n_moved):
-        s0 += moved[k]
-    mean = ((s0 + s1) + (s2 + s3)) / n
-    s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
-    d0, d1, d2, d3 = 0.0, 0.0, 0.0, 0.0
-    for k in range(0, whole, 4):
-        s0 += (moved[k] - mean) ** 2
-        s1 += (moved[k + 1] - mean) ** 2
-        s2 += (moved[k + 2] - mean) ** 2
-        s3 += (moved[k + 3] - mean) ** 2
-        d0 += min(moved[k], 0.0) ** 2
-        d1 += min(moved[k + 1], 0.0) ** 2
-        d2 += min(moved[k + 2], 0.0) ** 2
-        d3 += min(moved[k + 3], 0.0) ** 2
-    for k in range(whole, n_moved):
-        s0 += (moved[k] - mean) ** 2
-        d0 += min(moved[k], 0.0) ** 2
-    squares = ((s0 + s1) + (s2 + s3)) + (n - n_moved) * mean**2
-    return mean, math.sqrt(squares / (n - 1)), math.sqrt(((d0 + d1) + (d2 + d3)) / n)
+    lanes, losses = np.zeros(LANES), np.zeros(LANES)
+    for start in range(0, len(moved), LANES):
+        part = moved[start : start + LANES]
+        for lane in range(len(part)):
+            lanes[lane] += part[lane]
+    mean = total_of(lanes) / n
+    lanes[:] = 0.0
+    for start in range(0, len(moved), LANES):
+        part = moved[start : start + LANES]
+        for lane in range(len(part)):
+            lanes[lane] += (part[lane] - mean) ** 2
+        for lane in range(len(part)):
+            losses[lane] += min(part[lane], 0.0) ** 2
+    squares = total_of(lanes) + (n - len(moved)) * mean**2
+    return mean, math.sqrt(squares / (n - 1)), math.sqrt(total_of(losses) / n)
+
+
+@kernel
+def total_of(values):
+    """The sum of values, one after the other."""
+    total = 0.0
+    for value in values:
+        total += value
+    return total
 
 
 @kernel

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from basis_bt.kernels._jit import inner_kernel, kernel
+from basis_bt.kernels._jit import inlined_kernel, kernel
 from basis_bt.kernels.books import book_price_move
 from basis_bt.kernels.decisions import preflight
 from basis_bt.kernels.fees import set_fee
@@ -127,7 +127,7 @@ def next_at_or_below(values, lowest, bar, level):
     return n_bars
 
 
-@inner_kernel
+@inlined_kernel
 def next_entry(bar, signal, highest, lowest, rule):
     """The first bar from ``bar`` on in which the rule wants to enter (or the number of bars), and the direction."""
     long_bar = next_at_or_above(signal, highest, bar, rule.entry)
@@ -138,7 +138,7 @@ def next_entry(bar, signal, highest, lowest, rule):
     return long_bar, 1
 
 
-@inner_kernel
+@inlined_kernel
 def next_exit(entry_bar, direction, signal, highest, lowest, rule):
     """The first bar after an entry in which signal or longest hold want to leave, or the number of bars."""
     n_bars = len(signal)
@@ -152,7 +152,7 @@ def next_exit(entry_bar, direction, signal, highest, lowest, rule):
     return min(leave, n_bars)
 
 
-@inner_kernel
+@inlined_kernel
 def fill_legs(bar, market, costs, scratch, cash_usd, turnover_usd):
     """Fill both legs of an order at the open of a bar; returns status, cash and turnover."""
     for leg in range(2):
@@ -173,7 +173,7 @@ def fill_legs(bar, market, costs, scratch, cash_usd, turnover_usd):
     return OK, cash_usd, turnover_usd
 
 
-@inner_kernel
+@inlined_kernel
 def hold(first, end, cash_usd, stop_usd, p0, p1, reference, close_price, paid, scratch, notional_usd):
     """Hold two positions through bars ``first`` to ``end``, or up to the one after which the stop is hit.
 
@@ -183,7 +183,9 @@ def hold(first, end, cash_usd, stop_usd, p0, p1, reference, close_price, paid, s
     if first >= end:
         return OK, first, cash_usd, notional_usd
     books, rows, out = scratch.books, close_price[first - 1 : end], scratch.equity_usd[first:end]
-    delta0, delta1, basis0, basis1 = books[0, DELTA], books[1, DELTA], books[0, BASIS], books[1, BASIS]
+    other = 1 - reference  # the reference leg has no basis
+    p_other = p1 if other == 1 else p0
+    delta0, delta1, basis = books[0, DELTA], books[1, DELTA], books[other, BASIS]
     size0, size1, before0, before1 = abs(p0), abs(p1), rows[0, 0], rows[0, 1]
     k = paid.first[first]
     due, n = paid.bar[k] - first, len(out)
@@ -202,8 +204,7 @@ def hold(first, end, cash_usd, stop_usd, p0, p1, reference, close_price, paid, s
         reference_move = move0 if reference == 0 else move1
         delta0 += p0 * reference_move
         delta1 += p1 * reference_move
-        basis0 += p0 * (move0 - reference_move)
-        basis1 += p1 * (move1 - reference_move)
+        basis += p_other * ((move1 if other == 1 else move0) - reference_move)
         notional_usd += size0 * price0 + size1 * price1
         equity = cash_usd + p0 * price0 + p1 * price1
         out[i] = equity
@@ -211,7 +212,7 @@ def hold(first, end, cash_usd, stop_usd, p0, p1, reference, close_price, paid, s
         if equity <= stop_usd:
             n = i + 1
             break
-    books[0, DELTA], books[1, DELTA], books[0, BASIS], books[1, BASIS] = delta0, delta1, basis0, basis1
+    books[0, DELTA], books[1, DELTA], books[other, BASIS] = delta0, delta1, basis
     return OK, first + n, cash_usd, notional_usd
 
 
@@ -229,7 +230,7 @@ class Track(NamedTuple):
     longest_bars: int
 
 
-@inner_kernel
+@inlined_kernel
 def track_flat(first, end, track):
     """Rows ``first`` to ``end`` without a position: the equity of the row before them."""
     if first >= end:
@@ -247,7 +248,7 @@ def track_flat(first, end, track):
     )
 
 
-@inner_kernel
+@inlined_kernel
 def track_held(first, end, is_out, track, plain, capital_usd, equity_usd, moved):
     """Rows ``first`` to ``end``, stale where a leg has no bar; ``is_out``: the last one is without a position."""
     n, n_stale, last = track.n_moved, track.n_stale, track.last_usd
@@ -270,7 +271,7 @@ def track_held(first, end, is_out, track, plain, capital_usd, equity_usd, moved)
     return Track(last, n, n_stale, peak, peak_bar, trough, is_under, deepest, longest)
 
 
-@inner_kernel
+@inlined_kernel
 def drawdown_of_rows(rows, first, is_out, is_missing, has_missing, track):
     """The drawdown's part of a ``Track`` after rows."""
     peak, peak_bar, trough, is_under = track.peak_usd, track.peak_bar, track.trough_usd, track.is_under
@@ -309,7 +310,7 @@ def returns_of_rows(rows, before_usd, capital_usd, out):
     return n
 
 
-@inner_kernel
+@inlined_kernel
 def with_fees_of(bar, fee_row, fees, costs):
     """Set the fees in force at a bar in ``costs``, unless they are those of ``fee_row``; returns the row in force."""
     row = fees.row[bar]
@@ -319,7 +320,7 @@ def with_fees_of(bar, fee_row, fees, costs):
     return row
 
 
-@inner_kernel
+@inlined_kernel
 def accrue_at(bar, cash_usd, p0, p1, paid, books):
     """Pay the settlements of one bar; returns status and cash."""
     for k in range(paid.first[bar], paid.first[bar + 1]):
@@ -337,7 +338,7 @@ def mark_fill(books, leg, change_base, arrival, close, reference):
     book_price_move(books, leg, change_base, arrival[leg], close[leg], arrival[reference], close[reference])
 
 
-@inner_kernel
+@inlined_kernel
 def plain_trial(market, plain, combo, rule, size, costs, fees, fills, scratch):
     """Run the bars; returns how the trial ended, its sums, and how many rows of ``scratch.moved`` and how many fresh.
 
@@ -463,7 +464,7 @@ def plain_trial(market, plain, combo, rule, size, costs, fees, fills, scratch):
     return totals, sums, track.n_moved, n_bars - track.n_stale
 
 
-@inner_kernel
+@inlined_kernel
 def draw_curve(first, entry, end, is_out, before_usd, plain, equity_usd, curve_usd):
     """Equity at each bar from ``first`` to ``end``: that before the entry, then the last fresh one."""
     curve_usd[first:entry] = before_usd

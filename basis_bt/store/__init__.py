@@ -2,7 +2,7 @@
 
 from basis_bt.store.compare import Comparison, diff_runs
 from basis_bt.store.explain import ExplainedSettlement, explain_settlement
-from basis_bt.store.folder import StoredRun, check_run_name, list_runs, load_run, resolve_run, save_run
+from basis_bt.store.folder import StoredRun, check_run_name, list_runs, load_run, read_manifest, resolve_run, save_run
 from basis_bt.store.query import sql
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "explain_settlement",
     "list_runs",
     "load_run",
+    "read_manifest",
     "resolve_run",
     "save_run",
     "sql",

@@ -2,8 +2,9 @@
 
 Until it is complete it is a hidden sibling of the runs (``.<name>.sweep``) with ``plan.json`` (what it is a sweep of),
 ``lock`` (held by the process that writes it), ``metrics/00000.parquet`` and so on, each renamed into place when it is
-whole, and ``parts.jsonl`` with the hash of each. When the last part is there the manifest is written and the folder
-renamed to the run's name.
+whole, and ``parts.jsonl`` with the hash of each. When the last part is there the manifest is written, the folder
+renamed to the run's name, and what only an unfinished sweep needs is taken out of it: until that rename, everything is
+there for a later process.
 """
 
 import contextlib
@@ -47,14 +48,17 @@ class PartialRun:
         folder.check_run_name(name)
         self.path = self.root / f".{name}.sweep"
         self._done: dict[int, str] = {}
+        #: what was said of each part as it was written
+        self.said: dict[int, dict[str, Any]] = {}
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             self._lock = self._take_lock()
         except OSError as error:
             raise self._failed(error, "nothing was written") from error
         try:
-            if not (resume and self._is_begun()):
-                folder.check_target(self.root, name=name, overwrite=overwrite)
+            if resume and self._is_begun():
+                self.overwrite = overwrite or self._read_plan().get("overwrite", False)
+            folder.check_target(self.root, name=name, overwrite=self.overwrite)
             self._open(plan, resume=resume)
         except OSError as error:
             self.close()
@@ -71,17 +75,22 @@ class PartialRun:
 
     def close(self) -> None:
         """Let go of the lock; the parts stay for a later process."""
-        self._lock.close()
-        if self.path.is_dir() and not self._is_begun():
+        if not self._lock.closed and self._is_ours() and not self._is_begun():
             shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.close()
+
+    def discard(self) -> None:
+        """Take everything away, where nothing in it is worth going on with."""
+        (self.path / PLAN).unlink(missing_ok=True)
+        self.close()
 
     @property
     def done(self) -> set[int]:
         """Numbers of the parts that are there."""
         return set(self._done)
 
-    def write_part(self, number: int, frame: pl.DataFrame) -> None:
-        """Write one part of the metrics; whole or not at all."""
+    def write_part(self, number: int, frame: pl.DataFrame, *, said: Mapping[str, Any] | None = None) -> None:
+        """Write one part of the metrics, whole or not at all, and what is to be known of it."""
         target = self.path / "metrics" / f"{number:05d}.parquet"
         building = target.with_suffix(".tmp")
         try:
@@ -89,14 +98,15 @@ class PartialRun:
             digest = folder.write_table(frame, building)
             os.rename(building, target)
             with open(self.path / PARTS, "ab") as journal:
-                journal.write(json.dumps({"part": number, "sha256": digest}).encode() + b"\n")
+                row = {"part": number, "sha256": digest, "said": dict(said or {})}
+                journal.write(json.dumps(row).encode() + b"\n")
                 journal.flush()
                 os.fsync(journal.fileno())
         except OSError as error:
             with contextlib.suppress(OSError):
                 building.unlink(missing_ok=True)
             raise self._failed(error, "the parts before it are kept: go on with --resume") from error
-        self._done[number] = digest
+        self._done[number], self.said[number] = digest, dict(said or {})
 
     def read_part(self, number: int) -> pl.DataFrame:
         """A part that is there, verified."""
@@ -125,13 +135,14 @@ class PartialRun:
             text = folder.manifest_text({**manifest, "name": self.name, "outputs": outputs})
             (self.path / folder.MANIFEST).unlink(missing_ok=True)
             folder.write_bytes(text.encode(), self.path / folder.MANIFEST)
-            for leftover in (PLAN, PARTS, LOCK):
-                (self.path / leftover).unlink(missing_ok=True)
             folder.sync_folder(self.path / "metrics")
             folder.sync_folder(self.path)
             folder.move_into_place(self.path, target)
         except OSError as error:
             raise self._failed(error, "the parts are kept: go on with --resume") from error
+        for leftover in (PLAN, PARTS, LOCK):
+            with contextlib.suppress(OSError):
+                (target / leftover).unlink()
         return target
 
     def _is_begun(self) -> bool:
@@ -139,24 +150,27 @@ class PartialRun:
 
     def _open(self, plan: Mapping[str, Any], *, resume: bool) -> None:
         if self._is_begun() and not resume and not self.overwrite:
-            n_parts = len(self._journal())
+            n_parts = len(self._journal()[0])
             raise StoreError(
                 f"a sweep {self.name!r} was begun and not finished ({n_parts} parts are there)",
                 where={"path": self.path},
                 fix="go on with it (--resume), or begin again (--overwrite)",
             )
         if self._is_begun() and resume:
-            self.plan = json.loads((self.path / PLAN).read_text())
+            self.plan = self._read_plan()
             self._check_plan(plan)
-            self._done = self._sound_parts()
+            self._done, self.said = self._sound_parts()
         else:
-            for leftover in (PLAN, PARTS, folder.MANIFEST):
-                (self.path / leftover).unlink(missing_ok=True)
-            shutil.rmtree(self.path / "metrics", ignore_errors=True)
-            self.plan = json.loads(json.dumps(plan))
+            (self.path / PLAN).unlink(missing_ok=True)
+            for leftover in self.path.iterdir():
+                if leftover.is_dir() and not leftover.is_symlink():
+                    shutil.rmtree(leftover)
+                elif leftover.name != LOCK:
+                    leftover.unlink()
+            self.plan = {**json.loads(json.dumps(plan)), "overwrite": self.overwrite}
             (self.path / "metrics").mkdir()
             self._write_plan()
-        for torn in (self.path / "metrics").glob("*.tmp"):
+        for torn in self.path.rglob("*.tmp"):
             torn.unlink()
 
     def _check_plan(self, plan: Mapping[str, Any]) -> None:
@@ -168,23 +182,43 @@ class PartialRun:
                     fix=f"put the {key} back, or begin again (--overwrite)",
                 )
 
-    def _sound_parts(self) -> dict[int, str]:
+    def _sound_parts(self) -> tuple[dict[int, str], dict[int, dict[str, Any]]]:
         sound = {}
-        for number, digest in self._journal().items():
+        digests, said, is_torn = self._journal()
+        for number, digest in digests.items():
             with contextlib.suppress(StoreError):
                 folder.read_table(self.path / "metrics" / f"{number:05d}.parquet", sha256=digest)
                 sound[number] = digest
-        return sound
+        if is_torn:
+            with open(self.path / PARTS, "ab") as journal:
+                journal.write(b"\n")
+        return sound, {number: said[number] for number in sound}
 
-    def _journal(self) -> dict[int, str]:
-        """Hashes of the parts by number; a torn last line is a part that was not finished."""
-        out = {}
+    def _journal(self) -> tuple[dict[int, str], dict[int, dict[str, Any]], bool]:
+        """Hashes of the parts by number, what was said of them, and whether the last line is torn: of a part that was
+        not finished."""
+        digests, said, data = {}, {}, b""
         with contextlib.suppress(FileNotFoundError):
-            for line in (self.path / PARTS).read_bytes().split(b"\n"):
-                with contextlib.suppress(ValueError, KeyError, TypeError):
-                    row = json.loads(line)
-                    out[int(row["part"])] = str(row["sha256"])
-        return out
+            data = (self.path / PARTS).read_bytes()
+        for line in data.split(b"\n"):
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                row = json.loads(line)
+                number, digest, its = int(row["part"]), str(row["sha256"]), dict(row["said"])
+                digests[number], said[number] = digest, its
+        return digests, said, bool(data) and not data.endswith(b"\n")
+
+    def _read_plan(self) -> dict[str, Any]:
+        try:
+            plan = json.loads((self.path / PLAN).read_bytes())
+            if isinstance(plan, dict):
+                return plan
+        except ValueError:
+            pass
+        raise StoreError(
+            f"what was begun of sweep {self.name!r} is damaged",
+            where={"path": self.path / PLAN},
+            fix="begin again (--overwrite)",
+        )
 
     def _write_plan(self) -> None:
         building = self.path / f"{PLAN}.tmp"
@@ -193,23 +227,43 @@ class PartialRun:
         os.rename(building, self.path / PLAN)
 
     def _take_lock(self) -> Any:
-        self.path.mkdir(exist_ok=True)
-        lock = open(self.path / LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - held as long as the sweep runs
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            holder = lock.read().strip() or "unknown"
-            lock.close()
+        if self.path.is_symlink():
             raise StoreError(
-                f"sweep {self.name!r} is being written by another process: {holder}",
+                f"{self.path.name!r} is a symbolic link; runs are not written through links",
                 where={"path": self.path},
-                fix="wait for it, stop it, or choose another name",
-            ) from None
+                fix="remove the link or choose another name",
+            )
+        while True:
+            self.path.mkdir(exist_ok=True)
+            try:
+                lock = open(self.path / LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - held as long as the sweep runs
+            except FileNotFoundError:
+                continue  # another process has just finished, and renamed the folder
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.seek(0)
+                holder = lock.read().strip() or "unknown"
+                lock.close()
+                raise StoreError(
+                    f"sweep {self.name!r} is being written by another process: {holder}",
+                    where={"path": self.path},
+                    fix="wait for it, stop it, or choose another name",
+                ) from None
+            self._lock = lock
+            if self._is_ours():
+                break
+            lock.close()
         lock.truncate(0)
         lock.write(f"pid {os.getpid()} on {socket.gethostname()}")
         lock.flush()
         return lock
+
+    def _is_ours(self) -> bool:
+        """Whether the lock that is held is that of the folder: another process may have taken its away meanwhile."""
+        with contextlib.suppress(OSError):
+            return os.path.samestat(os.fstat(self._lock.fileno()), os.stat(self.path / LOCK))
+        return False
 
     def _failed(self, error: OSError, kept: str) -> StoreError:
         files = [path for path in self.path.rglob("*") if path.is_file()] if self.path.is_dir() else []

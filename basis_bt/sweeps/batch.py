@@ -29,7 +29,10 @@ _own = threading.local()
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Cell:
-    """What trials share that differ in fast values alone; ``plain`` is None where only the whole trial will do."""
+    """What trials share that differ in fast values alone; ``plain`` is None where only the whole trial will do.
+
+    Its bars are ``bar_us`` apart from ``first_us`` on.
+    """
 
     market: Market
     plain: PlainMarket | None
@@ -37,6 +40,7 @@ class Cell:
     is_leveraged: np.ndarray
     bar_hours: float
     bar_us: int
+    first_us: int
 
     @property
     def n_bars(self) -> int:
@@ -67,6 +71,7 @@ def make_cell(prepared: Prepared) -> Cell:
         is_leveraged=margined & (parameters.combo.margin_weight != 0.0),
         bar_hours=prepared.panel.bar_hours,
         bar_us=prepared.panel.bar_us,
+        first_us=int(prepared.panel.ts_us[0]),
     )
 
 

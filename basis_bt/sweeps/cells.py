@@ -1,10 +1,12 @@
 """Preparing what trials share: a panel by combo and span, a signal by its description, a cell for the rest."""
 
 import dataclasses
+import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -13,9 +15,10 @@ from basis_bt.backtest.cost_parameters import one_way_bps
 from basis_bt.backtest.parameters import borrowed_legs, pays_gas
 from basis_bt.backtest.prepare import configured_signal, loader, prepare
 from basis_bt.core.config import build_config, config_dict
-from basis_bt.core.errors import BasisBtError, ConfigError, DataError, SignalError
+from basis_bt.core.errors import BasisBtError, ConfigError, DataError, SignalError, StoreError
 from basis_bt.core.models import Config
 from basis_bt.frames.panel import Panel
+from basis_bt.market.files import file_hash
 from basis_bt.signals import Signal, evaluate
 from basis_bt.sweeps.batch import STATUSES, Cell, make_cell
 
@@ -53,14 +56,14 @@ class Cells:
     """Makes cells of configurations and keeps what they share.
 
     ``signals`` are all signals of the sweep by combo, so that a panel is read once with the history all of them need;
-    ``own_signal`` is the caller's, instead of the configured ones. ``inputs`` are the files read so far with their
-    hashes; ``met`` hears of each panel as it is read.
+    ``own_signal`` is the caller's, instead of the configured ones. ``inputs`` are the files read so far, here or by an
+    earlier process of the sweep, as rows of a manifest; ``met`` hears of them as they are read.
     """
 
     own_signal: Signal | None = None
     warmup: Callable[[Config], list[Signal]] | None = None
-    met: Callable[[Mapping[str, str]], None] = lambda _: None
-    inputs: dict[str, str] = field(default_factory=dict)
+    met: Callable[[Mapping[str, Any]], None] = lambda _: None
+    inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     flags: dict[str, None] = field(default_factory=dict)
     _panels: Kept[Panel] = field(default_factory=lambda: Kept(KEPT_PANELS))
     _signals: Kept[np.ndarray] = field(default_factory=lambda: Kept(KEPT_SIGNALS))
@@ -73,6 +76,8 @@ class Cells:
     def _attempt(self, raw: Mapping[str, Any]) -> Cell | Failure:
         try:
             return self.make(build_config(raw))
+        except StoreError:
+            raise  # the sweep itself cannot go on; that is not about this cell
         except BasisBtError as error:
             kinds = {ConfigError: "config_error", DataError: "data_error", SignalError: "signal_error"}
             return Failure(status=STATUSES.index(kinds.get(type(error), "error")), text=str(error))
@@ -92,6 +97,9 @@ class Cells:
         key = _text([_panel_key(config), spec, one_way_bps(config) if spec != "own" else None])
         values = self._signals.get(key, lambda: evaluate(signal, panel))
         prepared = prepare(config, signal=signal, panel=panel, signal_values=values)
+        if config.costs.bucket_table is not None:
+            path = Path(config.costs.bucket_table)
+            self._meet([{"instrument": None, "series": "cost", "path": str(path), "sha256": file_hash(path)}])
         self.flags.update(dict.fromkeys(prepared.flags))
         return make_cell(prepared)
 
@@ -102,10 +110,30 @@ class Cells:
     def _load(self, config: Config) -> Panel:
         every = self.warmup(config) if self.warmup is not None else []
         panel = loader(config, _with_all_needs([*every, *([self.own_signal] if self.own_signal else [])]))()
-        found = {str(series.path): series.sha256 for series in panel.series}
-        self.inputs.update(found)
-        self.met(found)
+        rows = [series.manifest_row() for series in panel.series]
+        self._meet([{name: row[name] for name in ("instrument", "series", "path", "sha256")} for row in rows])
         return panel
+
+    def _meet(self, rows: list[dict[str, Any]]) -> None:
+        """Remember the hashes of files; trials of one sweep are not made of two versions of a file."""
+        found = {f"{row['path']} {row['instrument'] or ''} {row['series']}": row for row in rows}
+        for key, row in found.items():
+            then, now = self.inputs.setdefault(key, row)["sha256"], row["sha256"]
+            if then != now:
+                raise StoreError(
+                    "an input file has changed while the sweep ran",
+                    where={"file": row["path"], "then": then[:12], "now": now[:12]},
+                    fix="put the file back and go on (--resume), or begin again (--overwrite)",
+                )
+        self.met(found)
+
+
+def series_hash(path: Path) -> str:
+    """The hash a series is read with, of its path alone: of a file's bytes, of the hashes of a folder's parts."""
+    if not path.is_dir():
+        return file_hash(path)
+    parts = sorted(part for part in path.rglob("*.parquet") if not part.name.startswith("."))
+    return hashlib.sha256("".join(map(file_hash, parts)).encode()).hexdigest()
 
 
 def _with_all_needs(signals: list[Signal]) -> Signal:

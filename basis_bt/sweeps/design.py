@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,15 @@ class Design:
         return [np.asarray(part) for part in np.unravel_index(trials, shape)] if shape else []
 
 
+def n_asked(space: Space) -> int:
+    """How many trials a sweep asks for, before those that stand twice are left out; nothing is drawn."""
+    if space.spec.design == "grid":
+        return math.prod(len(axis.values) for axis in space.axes)
+    if space.spec.design == "zip":
+        return max((len(axis.values) for axis in space.axes), default=1)
+    return (space.spec.trials or 1) if space.axes else 1
+
+
 def make_design(space: Space) -> Design:
     """The design a sweep asks for; the last axis of a grid moves fastest, the combos and signals slowest.
 
@@ -45,7 +55,7 @@ def make_design(space: Space) -> Design:
     """
     axes, spec = space.axes, space.spec
     if spec.design == "grid":
-        return Design(axes=axes, n_trials=math.prod(len(axis.values) for axis in axes))
+        return Design(axes=axes, n_trials=n_asked(space))
     if spec.design == "zip":
         lengths = {axis.key: len(axis.values) for axis in axes}
         if len(set(lengths.values())) > 1:
@@ -54,13 +64,18 @@ def make_design(space: Space) -> Design:
                 + ", ".join(f"{key} {length}" for key, length in lengths.items()),
                 fix='give all the same number of values, or set sweep.design = "grid"',
             )
-        n = next(iter(lengths.values()), 1)
-        columns = [np.array([axis.values.index(value) for value in axis.values], dtype=np.int64) for axis in axes]
-        return _distinct(axes, columns, n_asked=n)
+        return _distinct(axes, [_first_places(axis.values) for axis in axes], n_asked=n_asked(space))
     n = spec.trials or 1
     random = np.random.Generator(np.random.PCG64(spec.seed))
     drawn = [_drawn(axis, (random.permutation(n) + random.random(n)) / n) for axis in axes]
     return _distinct(axes, _slow_first(axes, drawn), n_asked=n)
+
+
+def _first_places(values: Sequence[Any]) -> np.ndarray:
+    """For each value the place at which it stands first."""
+    first: dict[str, int] = {}
+    places = [first.setdefault(repr(value), place) for place, value in enumerate(values)]
+    return np.array(places, dtype=np.int64)
 
 
 def _drawn(axis: Axis, share: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from basis_bt.backtest.engine import run, versions
 from basis_bt.core.config import config_dict, config_hash
 from basis_bt.core.errors import ConfigError, KernelError, StoreError
 from basis_bt.core.rulebook import rulebook_hash
-from basis_bt.market.files import file_hash
+from basis_bt.market.remote import market_root
 from basis_bt.signals import Signal
 from basis_bt.store.partial import PartialRun
 from basis_bt.sweeps.batch import Batch
-from basis_bt.sweeps.cells import Cells
+from basis_bt.sweeps.cells import Cells, series_hash
 from basis_bt.sweeps.jobs import Job, Rows, make_job, parameter_column
 from basis_bt.sweeps.plan import Plan, axis_dict, check_size, make_plan
 from basis_bt.sweeps.progress import Progress
@@ -70,32 +71,34 @@ def sweep(
     """
     started = time.perf_counter()
     own = None if expression is None else Signal(expression=expression, warmup_hours=warmup_hours)
-    plan = make_plan(config, own_signal=own is not None)
     threads = _threads(threads)
     run_engine = _engine(engine, threads=threads)
     target = None if runs is None else Path(runs)
-    if not allow_large:
-        check_size(plan, threads=threads, folder=target)
+    if target is None and (resume or overwrite):
+        raise ConfigError("a sweep in memory has nothing to resume or overwrite", fix="name the folder of runs")
+    plan = make_plan(config, own_signal=own is not None, check=_size_check(threads, target, allow_large))
     progress = Progress(plan, quiet=quiet)
     progress.say(*plan.space.notes, *plan.design.notes, plan.sentence(threads=threads, engine=engine))
     _announce_compiling(quiet)
     if target is None:
-        parts: dict[int, pl.DataFrame] = {}
-        facts = _run_parts(plan, run_engine, own, progress, done=set(), write=parts.__setitem__, met=lambda _: None)
-        trials = pl.concat([parts[number] for number in sorted(parts)])
-        manifest, tables = _outcome(plan, trials, facts, own=expression, name=_name(config, name), started=started)
+        kept = _Parts()
+        facts = _run_parts(plan, run_engine, own, progress, kept)
+        trials = pl.concat([kept.frames[number] for number in sorted(kept.frames)])
+        _check_any_ran(trials, facts)
+        manifest, tables = _outcome(plan, trials, facts, own=own, name=_name(config, name), started=started)
         return Sweep(manifest=manifest, trials=trials, tables=tables, path=None)
-    identity = {**plan.identity(), "expression": None if expression is None else str(expression)}
-    with PartialRun(target, name=_name(config, name), plan=identity, resume=resume, overwrite=overwrite) as partial:
-        _check_inputs(partial.plan.get("inputs", {}))
-        facts = _run_parts(
-            plan, run_engine, own, progress, done=partial.done, write=partial.write_part,
-            met=lambda found: partial.note("inputs", found),
-        )  # fmt: skip
-        facts["inputs"] |= partial.plan.get("inputs", {})
-        trials = pl.concat([partial.read_part(number) for number in range(plan.n_parts)])
-        manifest, tables = _outcome(plan, trials, facts, own=expression, name=_name(config, name), started=started)
-        path = partial.finish(manifest=manifest, tables=tables)
+    identity = {**plan.identity(), "expression": None if own is None else f"{expression} ({warmup_hours:g} h)"}
+    with PartialRun(target, name=_name(config, name), plan=identity, resume=resume, overwrite=overwrite) as parts:
+        _check_inputs(parts.plan.get("inputs", {}))
+        facts = _run_parts(plan, run_engine, own, progress, parts)
+        trials = pl.concat([parts.read_part(number) for number in range(plan.n_parts)])
+        try:
+            _check_any_ran(trials, facts)
+        except KernelError:
+            parts.discard()
+            raise
+        manifest, tables = _outcome(plan, trials, facts, own=own, name=_name(config, name), started=started)
+        path = parts.finish(manifest=manifest, tables=tables)
     return Sweep(manifest=manifest, trials=trials, tables=tables, path=path)
 
 
@@ -103,9 +106,7 @@ def describe(
     config: Mapping[str, Any], *, threads: int | None, engine: str, runs: Path, allow_large: bool = False
 ) -> str:
     """What a sweep would run, as its pre-flight line says it; refused where the sweep would be."""
-    plan = make_plan(config)
-    if not allow_large:
-        check_size(plan, threads=_threads(threads), folder=runs)
+    plan = make_plan(config, check=_size_check(_threads(threads), runs, allow_large))
     notes = [*plan.space.notes, *plan.design.notes]
     return "\n".join([*notes, plan.sentence(threads=_threads(threads), engine=engine)])
 
@@ -115,41 +116,80 @@ def _run_parts(
     engine: Engine,
     own: Signal | None,
     progress: Progress,
-    *,
-    done: set[int],
-    write: Callable[[int, pl.DataFrame], None],
-    met: Callable[[Mapping[str, str]], None],
+    parts: "_Parts | PartialRun",
 ) -> dict[str, Any]:
     """Compute and write the parts that are missing; returns the inputs, the flags, and why trials failed."""
-    cells = Cells(own_signal=own, warmup=None if own else plan.signals, met=met)
-    failures: dict[str, int] = {}
+    known = dict(parts.plan.get("inputs", {}))
+    cells = Cells(
+        own_signal=own,
+        warmup=None if own else plan.signals,
+        met=lambda found: parts.note("inputs", found),
+        inputs=known,
+    )
+    failures: dict[int, dict[str, int]] = {}
     rows = Rows(plan)
+    missing = [part for part in range(plan.n_parts) if part not in parts.done]
 
     def jobs() -> Iterator[Job]:
-        for part in range(plan.n_parts):
-            if part not in done:
-                yield make_job(plan, cells, part, plan.trials_of(part), failures=failures)
+        for part in missing:
+            yield make_job(plan, cells, part, plan.trials_of(part), failures=failures.setdefault(part, {}))
 
-    progress.start(n_done=sum(len(plan.trials_of(part)) for part in done))
+    progress.start(n_done=plan.n_trials - sum(len(plan.trials_of(part)) for part in missing))
     try:
         for job, batch in engine(jobs()):
-            write(job.number, rows.table(job.trials, batch))
+            heard = {"failures": failures.pop(job.number), "flags": list(cells.flags)}
+            parts.write_part(job.number, rows.table(job.trials, batch), said=heard)
             progress.advance(len(job.trials))
     finally:
         progress.stop()
-    return {"inputs": dict(cells.inputs), "flags": list(cells.flags), "failures": failures}
+    flags: dict[str, None] = {}
+    counts: dict[str, int] = {}
+    for _, said in sorted(parts.said.items()):
+        flags |= dict.fromkeys(said["flags"])
+        for text, n in said["failures"].items():
+            counts[text] = counts.get(text, 0) + n
+    return {"inputs": dict(cells.inputs), "flags": list(flags), "failures": counts}
+
+
+class _Parts:
+    """The parts of a sweep in memory, as ``PartialRun`` has them on disk."""
+
+    def __init__(self) -> None:
+        self.plan: dict[str, Any] = {}
+        self.frames: dict[int, pl.DataFrame] = {}
+        self.said: dict[int, dict[str, Any]] = {}
+
+    @property
+    def done(self) -> set[int]:
+        """Numbers of the parts that are there."""
+        return set(self.frames)
+
+    def write_part(self, number: int, frame: pl.DataFrame, *, said: Mapping[str, Any]) -> None:
+        """Keep one part of the metrics."""
+        self.frames[number], self.said[number] = frame, dict(said)
+
+    def note(self, key: str, values: Mapping[str, Any]) -> None:
+        """Nothing is resumed from memory."""
+
+
+def _check_any_ran(trials: pl.DataFrame, facts: Mapping[str, Any]) -> None:
+    """Refuse a sweep none of whose trials could be prepared."""
+    if facts["failures"] and set(trials["status"].unique()) <= {"config_error", "data_error", "signal_error", "error"}:
+        raise KernelError(f"no trial could run: {next(iter(facts['failures']))}", fix="correct that and run again")
 
 
 def _outcome(
-    plan: Plan, trials: pl.DataFrame, facts: Mapping[str, Any], *, own: pl.Expr | None, name: str, started: float
+    plan: Plan, trials: pl.DataFrame, facts: Mapping[str, Any], *, own: Signal | None, name: str, started: float
 ) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
     """The manifest of a finished sweep, and the tables of its best trials."""
     counts = dict(sorted(trials.group_by("status").len().iter_rows()))
-    if set(counts) <= {"config_error", "data_error", "signal_error", "error"} and facts["failures"]:
-        raise KernelError(f"no trial could run: {next(iter(facts['failures']))}", fix="correct that and run again")
     spec = plan.space.spec
     best = best_of(trials, metric=spec.metric, n=spec.best)
-    details = [run(plan.config_of(number), trial=number, expression=own) for number in best["trial"].to_list()]
+    expression, warmup_hours = (None, 0.0) if own is None else (own.expression, own.warmup_hours)
+    details = [
+        run(plan.config_of(number), trial=number, expression=expression, warmup_hours=warmup_hours)
+        for number in best["trial"].to_list()
+    ]
     tables: dict[str, pl.DataFrame] = {}
     for table in details[0].tables if details else ():
         if table != "metrics":
@@ -170,7 +210,7 @@ def _outcome(
             "start": config_dict(plan.base)["data"]["start"],
             "end": config_dict(plan.base)["data"]["end"],
         },
-        "inputs": [{"path": path, "sha256": sha} for path, sha in sorted(facts["inputs"].items())],
+        "inputs": [row for _, row in sorted(facts["inputs"].items())],
         "flags": facts["flags"],
         "sweep": {
             "n_trials": plan.n_trials,
@@ -182,7 +222,7 @@ def _outcome(
             "best": best.row(0, named=True) if best.height else None,
             "best_trials": best["trial"].to_list(),
             "failures": [{"error": text, "trials": n} for text, n in list(facts["failures"].items())[:20]],
-            "expression": None if own is None else str(own),
+            "expression": None if expression is None else str(expression),
             **plan.identity(),
         },
         "wall_seconds": time.perf_counter() - started,
@@ -200,14 +240,23 @@ def _name(config: str | Path | Mapping[str, Any], name: str | None) -> str:
     return str(read_toml(config).get("name", Path(config).stem))
 
 
+def usable_threads() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _threads(threads: int | None) -> int:
     if threads is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return usable_threads()
     if not 1 <= threads <= 1024:
         raise ConfigError(
             f"threads must be between 1 and 1024, found {threads}", fix="leave it out to use all processors"
         )
     return threads
+
+
+def _size_check(threads: int, folder: Path | None, allow_large: bool) -> Callable[[Plan], None] | None:
+    return None if allow_large else partial(check_size, threads=threads, folder=folder)
 
 
 def _engine(engine: str, *, threads: int) -> Engine:
@@ -220,17 +269,18 @@ def _engine(engine: str, *, threads: int) -> Engine:
     raise ConfigError(f"there is no engine {engine!r}", fix=f"one of {', '.join(ENGINES)}")
 
 
-def _check_inputs(known: Mapping[str, str]) -> None:
+def _check_inputs(known: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuse to go on with parts that were made of other files."""
-    for path, sha in known.items():
+    for row in known.values():
+        path, sha = row["path"], row["sha256"]
         try:
-            found = file_hash(Path(path))
+            found = series_hash(market_root(path))
         except OSError as error:
             found = error.strerror or "unreadable"
         if found != sha:
             raise StoreError(
                 "the sweep cannot be resumed: an input file has changed",
-                where={"file": path, "then": sha[:12], "now": found[:12]},
+                where={"file": path, "then": sha[:12], "now": found if " " in found else found[:12]},
                 fix="put the file back, or begin again (--overwrite)",
             )
 

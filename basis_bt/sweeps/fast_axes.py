@@ -1,7 +1,7 @@
 """Keys whose values a kernel takes trial by trial, without anything being prepared anew."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,16 @@ FAST_KEYS = {
     "costs.impact_coef_bps": "impact_coef_bps",
 }
 PLACE = {name: place for place, name in enumerate(VALUES)}
+# signals that are reckoned with a fast value, so that each of its values takes a signal of its own
+SIGNALS_OF = {"costs.half_spread_bps": {"net_apr"}}
 
 
-def is_fast(axis: Axis) -> bool:
-    """Whether an axis is of such a key and has plain numbers (or durations, where the key is one) only."""
-    if axis.key not in FAST_KEYS:
+def is_fast(axis: Axis, *, signals: Collection[str] = ()) -> bool:
+    """Whether an axis is of such a key and has plain numbers (or durations, where the key is one) only.
+
+    ``signals`` are the names of all signals of the sweep: of one that knows about costs, half spreads are not fast.
+    """
+    if axis.key not in FAST_KEYS or not SIGNALS_OF.get(axis.key, set()).isdisjoint(signals):
         return False
     allowed: type | Any = str | int | float if axis.key.endswith("_hours") else int | float
     return axis.is_drawn or all(isinstance(one, allowed) and not isinstance(one, bool) for one in axis.values)
@@ -97,19 +102,23 @@ def with_values(parameters: Parameters, row: np.ndarray, *, trial: int, is_lever
 
 
 def means_nothing(
-    axes: Sequence[Axis], columns: Sequence[np.ndarray], base: Parameters, *, n_trials: int
+    axes: Sequence[Axis], columns: Sequence[np.ndarray], rule: Mapping[str, Any], *, n_trials: int
 ) -> np.ndarray:
-    """Which trials have values that contradict each other: an entry not above its exit, and so on; see ``Rule``."""
-    given = {axis.key: numbers_of(axis, column) for axis, column in zip(axes, columns, strict=True)}
-    entry = given.get("rule.entry", np.full(n_trials, base.rule.entry))
-    exit_ = given.get("rule.exit", np.full(n_trials, base.rule.exit))
-    wrong = ~(entry > exit_)
-    if base.rule.reverse:
+    """Which trials have values that contradict each other, as ``Rule`` refuses them.
+
+    An entry not above its exit, or not above 0 with the reverse; a longest hold under the shortest, in hours, before
+    they are rounded to bars. ``rule`` is that section of what the trials share.
+    """
+    given = {axis.key.removeprefix("rule."): numbers_of(axis, column)
+             for axis, column in zip(axes, columns, strict=True) if axis.key.startswith("rule.")}  # fmt: skip
+
+    def numbers(key: str, default: float | None = None) -> np.ndarray:
+        configured = rule.get(key, default)
+        same = math.nan if configured is None else parse_hours_or_number(configured)
+        return given[key] if key in given else np.full(n_trials, same)
+
+    entry = numbers("entry")
+    wrong = ~(entry > numbers("exit"))
+    if rule.get("reverse", False):
         wrong |= ~(entry > 0.0)
-    return wrong
-
-
-def holds_contradict(axes: Sequence[Axis], rows: np.ndarray) -> np.ndarray:
-    """Which trials have a longest hold under their shortest one."""
-    most = rows[:, PLACE["max_hold_bars"]]
-    return (most >= 0) & (most < rows[:, PLACE["min_hold_bars"]])
+    return wrong | (numbers("max_hold_hours") < numbers("min_hold_hours", 0.0))

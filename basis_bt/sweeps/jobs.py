@@ -12,7 +12,7 @@ from basis_bt.core.sweep_spec import Axis, parse_hours_or_number
 from basis_bt.sweeps.batch import COUNTS, INVALID, METRICS, STATUSES, Batch, Cell
 from basis_bt.sweeps.cells import Cells, Failure
 from basis_bt.sweeps.combos import combo_text
-from basis_bt.sweeps.fast_axes import holds_contradict, means_nothing, numbers_of, value_rows
+from basis_bt.sweeps.fast_axes import means_nothing, numbers_of, value_rows
 from basis_bt.sweeps.plan import Plan, value_at
 
 
@@ -47,16 +47,15 @@ def make_job(plan: Plan, cells: Cells, number: int, trials: np.ndarray, *, failu
             plan.space.axes[place].key: value_at(plan.space.axes[place], key)
             for place, key in zip(plan.slow, keys, strict=True)
         }
-        cell = cells.get(plan.space.with_values(slow))
+        raw = plan.space.with_values(slow)
+        cell = cells.get(raw)
         if isinstance(cell, Failure):
             status[places] = cell.status
             failures[cell.text] = failures.get(cell.text, 0) + len(places)
             continue
         own = [columns[place][places] for place in plan.fast]
         values = value_rows(fast_axes, own, cell.parameters, n_trials=len(places), bar_us=cell.bar_us)
-        wrong = means_nothing(fast_axes, own, cell.parameters, n_trials=len(places)) | holds_contradict(
-            fast_axes, values
-        )
+        wrong = means_nothing(fast_axes, own, raw["rule"], n_trials=len(places))
         status[places[wrong]] = INVALID
         good = places[~wrong]
         if len(good):
@@ -138,8 +137,6 @@ def parameter_column(axis: Axis) -> str:
 
 def _column_of(axis: Axis) -> pl.Series:
     """The values of an axis as a column takes them: numbers, durations in hours, text, else JSON."""
-    import json
-
     values = list(axis.values)
     if axis.key == "combo":
         return pl.Series([combo_text(one) for one in values])
@@ -155,4 +152,12 @@ def _column_of(axis: Axis) -> pl.Series:
             return pl.Series([parse_hours_or_number(one) for one in values])
         except ValueError:
             pass
-    return pl.Series([one if isinstance(one, str) else json.dumps(one, sort_keys=True) for one in values])
+    return pl.Series([one if isinstance(one, str) else _plain_text(one) for one in values])
+
+
+def _plain_text(value: Any) -> str:
+    """A value as text, like manifests have it."""
+    import json
+    from datetime import datetime
+
+    return value.isoformat() if isinstance(value, datetime) else json.dumps(value, sort_keys=True, default=str)

@@ -1,10 +1,11 @@
 """A sweep before it runs: its trials, what they will take, and the configuration of any one of them."""
 
+import dataclasses
 import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,7 @@ from basis_bt.core.units import parse_instant, to_us
 from basis_bt.signals import Signal
 from basis_bt.sweeps.batch import METRICS
 from basis_bt.sweeps.combos import configured_combos
-from basis_bt.sweeps.design import Design, make_design
+from basis_bt.sweeps.design import Design, make_design, n_asked
 from basis_bt.sweeps.fast_axes import is_fast
 
 # rough figures for the pre-flight line; the progress bar knows better
@@ -54,7 +55,9 @@ class Plan:
     @cached_property
     def fast(self) -> list[int]:
         """Places of the axes whose values the kernels take."""
-        return [place for place, axis in enumerate(self.space.axes) if is_fast(axis)]
+        named = [axis.values for axis in self.space.axes if axis.key == "signal.name"]
+        signals = {self.base.signal.name, *(str(name) for names in named for name in names)}
+        return [place for place, axis in enumerate(self.space.axes) if is_fast(axis, signals=signals)]
 
     @cached_property
     def slow(self) -> list[int]:
@@ -94,8 +97,8 @@ class Plan:
         """Estimated peak memory: panels, signals, and what each thread has in work."""
         panel = self.n_bars * len(self.base.combo.legs) * 8 * 40.0
         per_trial = 8.0 * (len(METRICS) + 40 + len(self.space.axes))
-        columns = sum(column.nbytes for column in self.design.columns or ())
-        return 150e6 + 3 * panel + columns + (2 * threads + 2) * self.part_trials * per_trial
+        columns = 0 if self.space.spec.design == "grid" else 8.0 * self.n_trials * len(self.space.axes)
+        return 150e6 + 3 * panel + 5 * columns + (2 * threads + 2) * self.part_trials * per_trial
 
     def values_of(self, trial: int) -> dict[str, Any]:
         """Key and value of each axis at a trial."""
@@ -174,8 +177,18 @@ def axis_dict(axis: Axis) -> dict[str, Any]:
     return {"key": axis.key, "values": list(axis.values)}
 
 
-def make_plan(source: str | Path | Mapping[str, Any], *, own_signal: bool = False) -> Plan:
+def make_plan(
+    source: str | Path | Mapping[str, Any],
+    *,
+    own_signal: bool = False,
+    check: Callable[[Plan], None] | None = None,
+) -> Plan:
     """The plan of a sweep's configuration.
+
+    Parameters
+    ----------
+    own_signal : whether the caller brings a signal instead of the configured one
+    check : is shown the plan before the design is drawn up, which may be larger than this machine
 
     Raises
     ------
@@ -192,13 +205,13 @@ def make_plan(source: str | Path | Mapping[str, Any], *, own_signal: bool = Fals
     span_us = to_us(parse_instant(base.data.end)) - to_us(parse_instant(base.data.start))
     is_whole = base.wallets.mode == "segregated" or base.wallets.is_tested or base.fills.model != "certain"
     is_whole = is_whole or len(base.combo.legs) != 2 or base.fills.reject_probability > 0.0
-    return Plan(
-        space=space,
-        design=make_design(space),
-        base=base,
-        n_bars=max(int(span_us // base.data.bar_us), 1),
-        is_whole=is_whole,
+    undrawn = Design(axes=space.axes, n_trials=n_asked(space))
+    plan = Plan(
+        space=space, design=undrawn, base=base, n_bars=max(int(span_us // base.data.bar_us), 1), is_whole=is_whole
     )
+    if check is not None:
+        check(plan)
+    return dataclasses.replace(plan, design=make_design(space))
 
 
 def plan_of_manifest(manifest: Mapping[str, Any]) -> Plan:

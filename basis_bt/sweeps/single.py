@@ -1,0 +1,48 @@
+"""Configurations of one backtest, which the commands that sweep something themselves begin with."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from basis_bt.core.config import build_config, config_dict, read_toml
+from basis_bt.core.errors import ConfigError
+from basis_bt.core.sweep_spec import is_sweep, parse_hours_or_number, read_space
+
+
+def single_tables(config: str | Path | Mapping[str, Any], *, command: str) -> dict[str, Any]:
+    """The tables of a configuration with one value a key, checked, the defaults filled in.
+
+    Raises
+    ------
+    ConfigError
+        If it is wrong, or is a sweep itself: several values somewhere, several combos, or a section ``[sweep]``.
+    """
+    is_path = isinstance(config, str | Path)
+    raw = read_toml(config) if isinstance(config, str | Path) else dict(config)
+    combo = raw.get("combo")
+    keys = ["combo"] if isinstance(combo, list) or (isinstance(combo, Mapping) and "pairs" in combo) else []
+    if not keys and is_sweep(raw):
+        keys = [axis.key for axis in read_space(raw).axes] or ["[sweep]"]
+    if keys:
+        raise ConfigError(
+            f"{command} takes one backtest, and this configuration is a sweep itself",
+            where={"key": ", ".join(keys)},
+            fix="leave one value each, e.g. with --set, and no section [sweep]",
+        )
+    return config_dict(build_config(raw, source=str(config) if is_path else ""))
+
+
+def replaced(tables: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of tables with some keys (``"size.capital_usd"``) replaced."""
+    out = {section: dict(table) if isinstance(table, Mapping) else table for section, table in tables.items()}
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        out[section][name] = value
+    return out
+
+
+def log_values(tables: Mapping[str, Any], key: str, *, low: Any, high: Any, steps: int) -> list[float]:
+    """Values of a key from ``low`` to ``high`` in equal ratios, as a sweep's range has them; refused as it would."""
+    span = {"from": low, "to": high, "steps": steps, "scale": "log"}
+    between = read_space(replaced(tables, {key: span})).axes[0].values[1:-1]
+    return [parse_hours_or_number(low), *between, parse_hours_or_number(high)]
