@@ -166,9 +166,10 @@ def test_bps_are_of_the_spot_leg_at_its_price_at_the_entry(tmp_path):
 def test_every_trade_is_as_large_as_the_first_and_leaves_by_its_hold_alone(carry):
     carry["costs"]["bucket_usd"], carry["costs"]["bucket_bps"] = [1e4, 1e6], [0.0, 20.0]
     few = basis_bt.breakeven(carry, from_hours=100, to_hours=200, steps=2).frame["costs_bps"][0]
-    many = basis_bt.breakeven(carry, from_hours=1, to_hours=2, steps=2).frame["costs_bps"][0]
-    assert many == pytest.approx(few, rel=1e-6)  # 720 losing trades do not make the next one smaller
-    carry["rule"] |= {"min_hold_hours": 900.0, "stop_loss_pct": 0.01}
+    many = basis_bt.breakeven(carry, from_hours=1, to_hours=2, steps=2).frame
+    assert many["n_trades"][0] == HOURS / 2  # losing all the time does not end it, and makes no trade smaller
+    assert many["costs_bps"][0] == pytest.approx(few, rel=1e-6)
+    carry["rule"] |= {"min_hold_hours": 900.0, "stop_loss_pct": 1e-4}
     carry["wallets"] = {"mode": "segregated", "rebalance_below": 0.3}
     frame = basis_bt.breakeven(carry, from_hours=100, to_hours=200, steps=2).frame
     assert frame["mean_hold_hours"].to_list() == [100.0, 200.0]
@@ -339,6 +340,8 @@ def test_latency_by_leg_is_later_on_every_leg(carry):
     result = basis_bt.sensitivity(tables, scales=[0.0])
     both = {"fills.latency": {"spot": 1.0, "perp": 3.0}}
     assert pnl_of(result, "latency", 2.0) == run_pnl(tables, both)
+    result = basis_bt.sensitivity(replaced(tables, {"fills.latency": "6h"}), scales=[0.0])
+    assert pnl_of(result, "latency", 3.0) == run_pnl(tables, {"fills.latency": "8h"}) != pnl_of(result, "latency", 1.0)
 
 
 def test_both_fees_of_resting_orders_and_the_rates_of_loans_are_components(carry):

@@ -3,21 +3,28 @@
 import dataclasses
 import math
 import tempfile
+import tomllib
 from pathlib import Path
 
 import bridge
 import numpy as np
+import pytest
 import strategies
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from numba.core import config
 
+from basis_bt.backtest.prepare import prepare
+from basis_bt.core.config import build_config
 from basis_bt.core.errors import DataError
 from basis_bt.kernels.many import VALUES
 from basis_bt.kernels.plain import next_at_or_above, next_at_or_below, plain_market
 from basis_bt.kernels.structs import CERTAIN
-from basis_bt.sweeps.batch import METRICS, Cell, is_plain, run_batch
+from basis_bt.sweeps.batch import METRICS, Cell, is_plain, make_cell, run_batch
 from basis_bt.sweeps.fast_axes import base_values
 
+IS_COMPILED = not config.DISABLE_JIT
+ROOT = Path(__file__).resolve().parent.parent
 NUMBER = st.floats(allow_nan=False, allow_infinity=False, min_value=-2.0, max_value=2.0)
 
 
@@ -37,7 +44,12 @@ def value_rows(draw, base):
         row[9] = draw(st.sampled_from([math.nan, 1.0, 7.0]))
         row[10] = draw(st.sampled_from([math.nan, 0.0, 3.5]))
         row[11] = draw(st.sampled_from([math.nan, 0.0, 20.0]))
-    return rows
+    # and some with other thresholds alone, which may make the same decisions and then are not run again
+    near = rows[draw(st.lists(st.integers(0, len(rows) - 1), max_size=6))]
+    for row in near:
+        row[0] += draw(st.sampled_from([0.0, 1e-9, 0.01, 0.2]))
+        row[1] -= draw(st.sampled_from([0.0, 1e-9, 0.01, 0.2]))
+    return np.ascontiguousarray(np.vstack([rows, near]))
 
 
 def cell_of(case, root):
@@ -54,7 +66,7 @@ def cell_of(case, root):
                 bar_us=panel.bar_us, first_us=int(panel.ts_us[0]))  # fmt: skip
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=250 if IS_COMPILED else 40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(case=strategies.cases(), data=st.data())
 def test_plain_trials_are_whole_trials_to_the_last_bit(case, data):
     assume(len(case["legs"]) == 2)
@@ -94,5 +106,26 @@ def test_the_next_value_beyond_a_level_is_the_one_a_plain_search_finds():
         for level in (-9.0, -2.0, 0.0, 2.5, 9.0):
             above = [t for t in range(bar, 1_000) if values[t] >= level]
             below = [t for t in range(bar, 1_000) if values[t] <= level]
-            assert next_at_or_above(values, shared.highest, bar, level) == (above or [1_000])[0]
-            assert next_at_or_below(values, shared.lowest, bar, level) == (below or [1_000])[0]
+            found, passed = next_at_or_above(values, shared.highest, bar, level, -math.inf)
+            assert found == (above or [1_000])[0]
+            assert np.nanmax([-math.inf, *values[bar:found]]) <= passed < level
+            found, passed = next_at_or_below(values, shared.lowest, bar, level, math.inf)
+            assert found == (below or [1_000])[0]
+            assert level < passed <= np.nanmin([math.inf, *values[bar:found]])
+
+
+@pytest.mark.skipif(not IS_COMPILED, reason="800 trials of a year take minutes without the compiler")
+def test_trials_that_decide_alike_are_run_once_and_have_the_same_bits():
+    random = np.random.default_rng(5)
+    raw = tomllib.loads((ROOT / "configs" / "sample_btc_carry.toml").read_text())
+    raw["data"]["root"] = str(ROOT / "data" / "sample")
+    cell = make_cell(prepare(build_config(raw)))
+    values = np.tile(base_values(cell.parameters), (400, 1))
+    values[:, 0], values[:, 1] = random.uniform(0.05, 0.3, 400), random.uniform(-0.05, 0.05, 400)
+    running = np.zeros(1, dtype=np.int64)
+    together = run_batch(cell, trials=np.arange(400), values=values, cancelled=running)
+    alone = np.vstack([
+        run_batch(cell, trials=np.array([k]), values=values[k : k + 1], cancelled=running).metrics for k in range(400)
+    ])  # fmt: skip
+    assert ((together.metrics == alone) | (np.isnan(together.metrics) & np.isnan(alone))).all()
+    assert len(np.unique(together.metrics[:, METRICS.index("pnl_usd")])) < 390

@@ -367,6 +367,7 @@ def test_report_command_writes_into_the_run_folder(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     fake = SimpleNamespace(
         resolve_run=lambda root, name: Path(root) / name,
+        read_manifest=lambda path: manifest,
         load_run=lambda path: SimpleNamespace(manifest=manifest, tables=tables),
     )
     monkeypatch.setitem(sys.modules, "basis_bt.store", fake)

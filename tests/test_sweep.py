@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 import shutil
 from datetime import UTC, datetime
 
@@ -167,10 +168,10 @@ def test_what_means_nothing_is_refused_with_its_key_before_anything_runs(changes
 def test_spans_of_halts_are_one_value_and_lists_of_them_an_axis():
     plan = make_plan(tables(combo=PERPS, wallets={"mode": "segregated", "transfer_halts": HALTS}))
     assert plan.n_trials == 1
-    plan = make_plan(tables(combo=PERPS, wallets={"mode": "segregated", "transfer_halts": [[], HALTS]}))
-    assert plan.n_trials == 1  # an empty list is no list of spans: TOML cannot tell which is meant
-    plan = make_plan(tables(combo=PERPS, wallets={"mode": "segregated", "transfer_halts": [HALTS, HALTS * 2]}))
-    assert plan.n_trials == 2
+    plan = make_plan(tables(combo=PERPS, wallets={"mode": "segregated", "transfer_halts": [[], HALTS, HALTS * 2]}))
+    assert plan.n_trials == 3
+    plan = make_plan(tables(costs={"bucket_usd": [1e4, 1e5], "bucket_bps": [[1.0, 2.0], [2.0, 3.0]]}))
+    assert [axis.key for axis in plan.space.axes] == ["costs.bucket_bps"]
 
 
 def test_patterns_stand_for_every_pair_of_one_coin_that_is_loaded():
@@ -242,7 +243,8 @@ EQUAL = {
                        "rule__max_hold_hours": [1.2, 31], "rule__reverse": [False, True]},
     "poison": {"combo": [CARRY, ABSENT, PERPS], "costs__half_spread_bps": [0.5, 1000],
                "costs__impact_coef_bps": [1e6, 0.0]},
-    "tables-of-costs": {"costs": {"bucket_usd": [[1e4, 1e6], [1e4, 1e5, 1e6]], "bucket_bps": [[1.0, 2.0], [1.0, 2.0, 3.0]]}},
+    "tables-of-costs": {"costs": {"bucket_usd": [[1e4, 1e6], [1e4, 1e5, 1e6]],
+                                  "bucket_bps": [[1.0, 2.0], [1.0, 2.0, 3.0]]}},
     "one": {},
 }  # fmt: skip
 
@@ -255,17 +257,18 @@ def test_every_trial_is_the_run_of_its_configuration_to_the_last_bit(changes):
     assert done.trials["n_trades"].fill_null(0).sum() > 0
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_axes_drawn_at_random_from_all_of_them_agree_with_runs(seed):
     draw = random.Random(seed)
     choices = {
         "rule__entry": [0.05, 0.1, 0.3], "rule__exit": [-0.1, 0.02, 0.06], "rule__min_hold_hours": [0, "30h"],
         "rule__max_hold_hours": [29, "4d", None], "rule__stop_loss_pct": [0.05, None], "size__leverage": [1, 4.0],
-        "size__capital_usd": [1e3, 1e6], "size__allocation": [0.2, 1.0], "costs__half_spread_bps": [0, 2.5, {"spot": 9.0}],
+        "size__capital_usd": [1e3, 1e6], "size__allocation": [0.2, 1.0], "data__bar": ["1h", "2h"],
+        "costs__half_spread_bps": [0, 2.5, {"spot": 9.0}], "costs__fee_tier": [0, "volume"],
         "costs__impact_coef_bps": [0.0, 2.0], "signal__hours": ["8h", 100], "rule__reverse": [False, True],
         "fills__latency": [0, "3h", {"spot": 1.0}], "fills__model": ["certain", "bernoulli"],
-        "fills__fill_probability": [0.6, 1.0], "wallets__mode": ["pooled", "segregated"], "wallets__margin": ["venue", "none"],
-        "combo": [CARRY, PERPS, THREE], "costs__fee_tier": [0, "volume"], "data__bar": ["1h", "2h"],
+        "fills__fill_probability": [0.6, 1.0], "wallets__mode": ["pooled", "segregated"],
+        "wallets__margin": ["venue", "none"], "combo": [CARRY, PERPS, THREE],
     }  # fmt: skip
     chosen = draw.sample(sorted(choices), 5)
     config = tables(**{key: choices[key] for key in chosen})
@@ -310,10 +313,7 @@ def test_parameter_columns_say_what_the_configuration_had():
         size={"leverage": 2},
     )  # fmt: skip
     done, plan = basis_bt.sweep(config), make_plan(config)
-    assert done.columns == [
-        "param_combo", "param_signal_hours", "param_rule_reverse", "param_rule_entry", "param_costs_taker_fee_bps",
-        "param_fills_atomicity",
-    ] or set(done.columns) == {
+    assert set(done.columns) == {
         "param_combo", "param_signal_hours", "param_rule_reverse", "param_rule_entry", "param_costs_taker_fee_bps",
         "param_fills_atomicity",
     }  # fmt: skip
@@ -369,7 +369,9 @@ def test_c25_poisoned_trials_have_a_status_and_the_rest_are_unchanged(tmp_path):
     assert done.trials["status"].to_list() == ["ok", "cost_over_price", "ok", "cost_over_price", *["data_error"] * 4,
                                                "ok", "cost_over_price", "ok", "cost_over_price"]  # fmt: skip
     whole = basis_bt.sweep(tables(combo=[CARRY, PERPS]))
-    picked = done.trials.filter((pl.col("param_costs_half_spread_bps") == 0.5) & (pl.col("param_costs_impact_coef_bps") == 0))
+    picked = done.trials.filter(
+        (pl.col("param_costs_half_spread_bps") == 0.5) & (pl.col("param_costs_impact_coef_bps") == 0)
+    )
     same = [name for name in whole.trials.columns if name != "trial"]
     assert picked.filter(status="ok").select(same).equals(whole.trials.select(same))
     (failure,) = done.manifest["sweep"]["failures"]
@@ -388,7 +390,8 @@ def test_impact_without_volumes_costs_only_the_trials_that_want_it(tmp_path):
 
 
 def test_where_all_trials_fail_that_is_the_error_and_nothing_is_left(tmp_path):
-    config = tables(combo=[ABSENT, ABSENT | {"reference": 1}])
+    other = {"legs": [leg("spot:okx:ETH-USDT", 1.0), leg("perp:okx:ETH-USDT", -1.0)]}
+    config = tables(combo=[ABSENT, other])
     for options in ({}, {"runs": tmp_path / "runs"}):
         with pytest.raises(KernelError, match="no trial could run.*okx"):
             basis_bt.sweep(config, **options)
@@ -400,7 +403,7 @@ def test_where_all_trials_fail_that_is_the_error_and_nothing_is_left(tmp_path):
 
 
 def test_parts_are_byte_equal_at_any_number_of_threads_and_in_memory(tmp_path):
-    config = long_tables(n_entries=25, n_exits=8, combo=[CARRY, PERPS])
+    config = long_tables(n_entries=15, n_exits=5, combo=[CARRY, PERPS])
     one, two, three = (
         basis_bt.sweep(config, runs=tmp_path, name=f"t{threads}", threads=threads) for threads in (1, 2, 3)
     )
@@ -416,7 +419,9 @@ def test_parts_are_byte_equal_at_any_number_of_threads_and_in_memory(tmp_path):
 
 
 def test_a_part_holds_the_trials_of_its_number_alone(tmp_path):
-    config = tables(rule__entry={"from": 0.02, "to": 0.3, "steps": 40}, rule__exit={"from": -1.0, "to": 0.0, "steps": 16})
+    config = tables(
+        rule__entry={"from": 0.02, "to": 0.3, "steps": 40}, rule__exit={"from": -1.0, "to": 0.0, "steps": 16}
+    )
     done, plan = basis_bt.sweep(config, runs=tmp_path), make_plan(config)
     for part in range(plan.n_parts):
         found = pl.read_parquet(done.path / "metrics" / f"{part:05d}.parquet")["trial"].to_list()
@@ -438,7 +443,7 @@ def test_a_resumed_sweep_says_what_an_uninterrupted_one_says(tmp_path, monkeypat
 
 def test_inputs_are_named_as_a_run_names_them(tmp_path):
     config = tables(rule__entry=[0.05, 0.1])
-    done, single = basis_bt.sweep(config), basis_bt.run(tables() | {"sweep": {}} if False else make_plan(config).config_of(0))
+    done, single = basis_bt.sweep(config), basis_bt.run(make_plan(config).config_of(0))
     keys = ("instrument", "series", "path", "sha256")
 
     def rows(manifest):
@@ -463,8 +468,10 @@ def test_a_sweep_in_memory_has_nothing_to_resume():
 def kept(tmp_path_factory):
     """A folder with a sweep and a run."""
     root = tmp_path_factory.mktemp("kept")
-    config = tables(signal__hours=["1d", 72], rule__entry=[0.05, 0.1], costs__taker_fee_bps=[{"spot": 1.0, "perp": 1.0}, 4.0],
-                    sweep={"best": 2, "metric": "sharpe"})  # fmt: skip
+    fees = [{"spot": 1.0, "perp": 1.0}, 4.0]
+    config = tables(
+        signal__hours=["1d", 72], rule__entry=[0.05, 0.1], costs__taker_fee_bps=fees, sweep={"best": 2}
+    )  # fmt: skip
     basis_bt.sweep(config, runs=root, name="many")
     basis_bt.run(make_plan(tables()).config_of(0)).save(root, name="one")
     return root
@@ -508,7 +515,11 @@ READERS = {
     "show": (["show", "many"], 0, "8: ok 8"),
     "diff": (["diff", "many", "many"], 0, "results: equal"),
     "diff-run": (["diff", "many", "one"], 0, "results: differ"),
-    "explain": (["explain", "many", "--ts", "2024-02-10T08:00Z"], 0, "rate from     .*funding/binance/BTC-USDT.parquet"),
+    "explain": (
+        ["explain", "many", "--ts", "2024-02-10T08:00Z"],
+        0,
+        "rate from     .*funding/binance/BTC-USDT.parquet",
+    ),
     "explain-nothing": (["explain", "many", "--ts", "2030-01-01T00:00Z"], 1, "StoreError"),
     "top-of-run": (["top", "one"], 1, "a single backtest, no sweep"),
     "top-of-none": (["top", "mony"], 1, "did you mean many"),
@@ -523,8 +534,6 @@ def test_every_verb_reads_a_sweep_or_says_why_not(kept, capsys, arguments, code,
     captured = capsys.readouterr()
     text = captured.out + captured.err
     assert "Traceback" not in text
-    import re
-
     assert re.search(says, text), text
 
 

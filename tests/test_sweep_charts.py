@@ -383,7 +383,7 @@ def test_lines_run_through_the_values_and_the_best_stand_out():
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert {"rule entry", "combo", "Sharpe", "a", "b", "1", "2", "3"} <= set(texts)
     keys = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert keys == ["best 1 trial (33.33 %)", "the other 2"]
+    assert keys == ["best 1 trial (33 %)", "the other 2"]
 
 
 def test_no_more_lines_than_asked_for_and_the_same_each_time():
@@ -498,7 +498,7 @@ def walk():
         }
     )  # fmt: skip
     stamps = [START + timedelta(hours=i) for i in range(90 * 24)]
-    return windows, pl.DataFrame({"ts": stamps, "equity_usd": np.linspace(1e5, 1.1e5, len(stamps))})
+    return windows, pl.DataFrame({"ts": stamps, "equity_usd": np.linspace(1e5, 1.1e5, len(stamps)), "stale": False})
 
 
 def test_walk_forward_shows_seams_and_both_values_of_each_window():

@@ -19,6 +19,7 @@ def command(run: str, out: Path | None, x: str | None, y: str | None, metric: st
 
     Of a sweep: heat maps, parallel coordinates, the best trials and how robust they are.
     """
+    from basis_bt.core.errors import ConfigError
     from basis_bt.reports.tearsheet import write_report
     from basis_bt.store import load_run, read_manifest, resolve_run
 
@@ -31,6 +32,8 @@ def command(run: str, out: Path | None, x: str | None, y: str | None, metric: st
         for path in write_sweep_report(kept, folder if out is None else out, x=x, y=y, metric=metric):
             click.echo(path)
         return
+    if x or y or metric:
+        raise ConfigError(f"run {folder.name!r} is a single backtest, no sweep", fix="leave out --x, --y and --metric")
     stored = load_run(folder)
     for path in write_report(stored.manifest, stored.tables, folder if out is None else out):
         click.echo(path)

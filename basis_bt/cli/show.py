@@ -16,14 +16,15 @@ from basis_bt.cli._output import print_frame, runs_option
 def command(run: str, fills: int, events: int, trades: int, root: str) -> None:
     """Show the summary of RUN, a name under --runs or a path; every file is verified first."""
     from basis_bt.reports.summary import summary_text
-    from basis_bt.store.folder import load_run, resolve_run
+    from basis_bt.store.folder import load_run, read_manifest, resolve_run
 
-    stored = load_run(resolve_run(Path(root), run))
-    if "sweep" in stored.manifest:
+    folder = resolve_run(Path(root), run)
+    if "sweep" in read_manifest(folder):
         from basis_bt.cli.top import show_sweep
 
         show_sweep(Path(root), run)
         return
+    stored = load_run(folder)
     click.echo(summary_text(stored.manifest, stored.tables).rstrip("\n"))
     for name, rows in (("fills", fills), ("events", events), ("trades", trades)):
         table = stored.tables.get(name)

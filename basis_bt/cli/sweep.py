@@ -53,12 +53,22 @@ def command(
         return
     from basis_bt.sweeps.engine import sweep
 
-    before = signal.signal(signal.SIGTERM, _leave)
+    told: list[int] = []
+
+    def leave(number: int, _: FrameType | None) -> None:
+        told.append(number)
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
     try:
         done = sweep(
             raw, runs=root, engine=engine, threads=threads, resume=resume, overwrite=overwrite,
             allow_large=allow_large, quiet=False,
         )  # fmt: skip
+    except BaseException:
+        if told:  # Ray makes another exit of it
+            raise SystemExit(128 + told[0]) from None
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
     facts = done.manifest["sweep"]
@@ -69,7 +79,3 @@ def command(
     if invalid:
         click.echo(f"{invalid:,} trials contradict themselves (entry not above exit): status invalid", err=True)
     click.echo(f"sweep: {done.path} ({facts['n_trials']:,} trials, {done.manifest['wall_seconds']:.1f} s)")
-
-
-def _leave(*_: int | FrameType | None) -> None:
-    raise SystemExit(128 + signal.SIGTERM)

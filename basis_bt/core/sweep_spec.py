@@ -9,6 +9,7 @@ import math
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from basis_bt.core.config import build_config
@@ -201,7 +202,8 @@ def _axis(key: str, value: Any, *, spec: SweepSpec, notes: list[str]) -> Axis:
     is_duration = {float, str} <= set(typing.get_args(_hint(key)))
     unique: dict[Any, Any] = {}
     each = []
-    for item in value:
+    for given in value:
+        item = given.isoformat() if isinstance(given, datetime) else given
         if isinstance(item, float) and not math.isfinite(item):
             raise ConfigError(f"{key}: {item} is no value of a sweep", fix="take it out of the list")
         each.append(unique.setdefault(_meaning(item, is_duration=is_duration), item))

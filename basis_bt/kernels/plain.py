@@ -100,56 +100,84 @@ def plain_market(tradable, missing, signal, first_settlement):
 
 
 @kernel
-def next_at_or_above(values, highest, bar, level):
-    """The first bar from ``bar`` on whose value is at least ``level``, or the number of bars."""
+def next_at_or_above(values, highest, bar, level, nearest):
+    """The first bar from ``bar`` on whose value is at least ``level`` (or the number of bars), and ``nearest``: the
+    highest value that was passed by, or what it was before."""
     n_bars = len(values)
     while bar < n_bars:
         end = min((bar // BLOCK + 1) * BLOCK, n_bars)
         if highest[bar // BLOCK] >= level:
             for t in range(bar, end):
                 if values[t] >= level:
-                    return t
+                    return t, nearest
+                if values[t] > nearest:
+                    nearest = values[t]
+        else:
+            nearest = max(nearest, highest[bar // BLOCK])
         bar = end
-    return n_bars
+    return n_bars, nearest
 
 
 @kernel
-def next_at_or_below(values, lowest, bar, level):
-    """The first bar from ``bar`` on whose value is at most ``level``, or the number of bars."""
+def next_at_or_below(values, lowest, bar, level, nearest):
+    """The first bar from ``bar`` on whose value is at most ``level`` (or the number of bars), and ``nearest``: the
+    lowest value that was passed by, or what it was before."""
     n_bars = len(values)
     while bar < n_bars:
         end = min((bar // BLOCK + 1) * BLOCK, n_bars)
         if lowest[bar // BLOCK] <= level:
             for t in range(bar, end):
                 if values[t] <= level:
-                    return t
+                    return t, nearest
+                if values[t] < nearest:
+                    nearest = values[t]
+        else:
+            nearest = min(nearest, lowest[bar // BLOCK])
         bar = end
-    return n_bars
+    return n_bars, nearest
+
+
+class Alike(NamedTuple):
+    """Thresholds that make every decision of a trial as it was: ``above_entry < entry <= entry_to`` and
+    ``exit_from <= exit < under_exit``."""
+
+    above_entry: float
+    entry_to: float
+    exit_from: float
+    under_exit: float
 
 
 @inlined_kernel
-def next_entry(bar, signal, highest, lowest, rule):
-    """The first bar from ``bar`` on in which the rule wants to enter (or the number of bars), and the direction."""
-    long_bar = next_at_or_above(signal, highest, bar, rule.entry)
+def next_entry(bar, signal, highest, lowest, rule, alike):
+    """The first bar from ``bar`` on in which the rule wants to enter (or the number of bars), the direction, and what
+    is left of the thresholds that are alike."""
+    n_bars, direction = len(signal), 1
+    entry_bar, passed = next_at_or_above(signal, highest, bar, rule.entry, alike.above_entry)
     if rule.reverse:
-        short_bar = next_at_or_below(signal, lowest, bar, -rule.entry)
-        if short_bar < long_bar:
-            return short_bar, -1
-    return long_bar, 1
+        short_bar, short_passed = next_at_or_below(signal, lowest, bar, -rule.entry, -passed)
+        passed = -short_passed
+        if short_bar < entry_bar:
+            entry_bar, direction = short_bar, -1
+    reached = direction * signal[entry_bar] if entry_bar < n_bars else math.inf
+    return entry_bar, direction, Alike(passed, min(alike.entry_to, reached), alike.exit_from, alike.under_exit)
 
 
 @inlined_kernel
-def next_exit(entry_bar, direction, signal, highest, lowest, rule):
-    """The first bar after an entry in which signal or longest hold want to leave, or the number of bars."""
+def next_exit(entry_bar, direction, signal, highest, lowest, rule, alike):
+    """The first bar after an entry in which signal or longest hold want to leave (or the number of bars), and what is
+    left of the thresholds that are alike."""
     n_bars = len(signal)
     first = min(entry_bar + max(rule.min_hold_bars, 1), n_bars)
     if direction > 0:
-        leave = next_at_or_below(signal, lowest, first, rule.exit)
+        leave, passed = next_at_or_below(signal, lowest, first, rule.exit, alike.under_exit)
     else:
-        leave = next_at_or_above(signal, highest, first, -rule.exit)
+        leave, passed = next_at_or_above(signal, highest, first, -rule.exit, -alike.under_exit)
+        passed = -passed
+    reached = direction * signal[leave] if leave < n_bars else -math.inf
     if rule.max_hold_bars >= 0:
         leave = min(leave, entry_bar + max(rule.max_hold_bars, 1))
-    return min(leave, n_bars)
+    left = Alike(alike.above_entry, alike.entry_to, max(alike.exit_from, reached), passed)
+    return min(leave, n_bars), left
 
 
 @inlined_kernel
@@ -340,7 +368,8 @@ def mark_fill(books, leg, change_base, arrival, close, reference):
 
 @inlined_kernel
 def plain_trial(market, plain, combo, rule, size, costs, fees, fills, scratch):
-    """Run the bars; returns how the trial ended, its sums, and how many rows of ``scratch.moved`` and how many fresh.
+    """Run the bars; returns how the trial ended, its sums, how many rows of ``scratch.moved`` and how many fresh, and
+    the thresholds that would have given the same.
 
     ``scratch.books`` has its books; ``costs`` are its own, since fees change with the days.
     """
@@ -357,9 +386,10 @@ def plain_trial(market, plain, combo, rule, size, costs, fees, fills, scratch):
     cash, turnover, notional, status, status_bar = capital, 0.0, 0.0, OK, -1
     n_trades, n_refused, closed, won, trade_bars, held_bars = 0, 0, 0, 0, 0, 0
     track = Track(capital, 0, 0, capital, -1, capital, False, 0.0, 0)
+    alike = Alike(-math.inf, math.inf, -math.inf, math.inf)
     bar, flat_from, fee_row = 0, 0, -1
     while bar < n_bars:
-        bar, direction = next_entry(bar, signal, highest, lowest, rule)
+        bar, direction, alike = next_entry(bar, signal, highest, lowest, rule, alike)
         if bar >= n_bars:
             break
         fee_row = with_fees_of(bar, fee_row, fees, costs)
@@ -400,7 +430,7 @@ def plain_trial(market, plain, combo, rule, size, costs, fees, fills, scratch):
         equity = cash + p0 * close_price[entry, 0] + p1 * close_price[entry, 1]
         equity_usd[entry] = equity
 
-        decision = next_exit(entry, direction, signal, highest, lowest, rule)
+        decision, alike = next_exit(entry, direction, signal, highest, lowest, rule, alike)
         stop_usd = sized_on * (1.0 - rule.stop_loss_pct / 100.0)
         if equity <= stop_usd:
             decision = min(decision, entry + 1)
@@ -461,7 +491,7 @@ def plain_trial(market, plain, combo, rule, size, costs, fees, fills, scratch):
     end = equity_usd[n_bars - 1] if flat_from == n_bars and held_bars > 0 else cash
     sums = Sums(end, deepest, track.longest_bars, n_bars, held_bars, notional, closed, won, trade_bars)
     totals = Totals(status, status_bar, 0, 0, n_trades, n_refused, 0, 0, 0, 0, 0, math.inf, math.inf, turnover)
-    return totals, sums, track.n_moved, n_bars - track.n_stale
+    return totals, sums, track.n_moved, n_bars - track.n_stale, alike
 
 
 @inlined_kernel

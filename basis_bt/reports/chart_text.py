@@ -95,13 +95,15 @@ def count_of(n_things: int, thing: str) -> str:
 
 
 def counts_text(trials: pl.DataFrame, known: pl.DataFrame, *, metric: str) -> str:
-    """How many trials there are, how many failed, and how many ended well but without a value."""
-    n_failed = int((trials["status"] != "ok").sum())
-    n_undefined = len(trials) - n_failed - len(known)
+    """How many trials there are, how many failed or contradict themselves, and how many have no value for all that."""
+    n_invalid = int((trials["status"] == "invalid").sum())
+    n_failed = int((trials["status"] != "ok").sum()) - n_invalid
+    n_undefined = len(trials) - n_failed - n_invalid - len(known)
     label = quantity(metric, known[metric]).label
-    return f"{count_of(len(trials), 'trial')} · {n_failed:,} failed" + (
-        f" · {n_undefined:,} without a value of {label}" if n_undefined else ""
-    )
+    parts = [count_of(len(trials), "trial"), f"{n_failed:,} failed"]
+    parts += [f"{n_invalid:,} with values that contradict each other"] if n_invalid else []
+    parts += [f"{n_undefined:,} without a value of {label}"] if n_undefined else []
+    return " · ".join(parts)
 
 
 def titled_figure(title: str, caption: Sequence[str], *, width: float, height: float) -> Figure:

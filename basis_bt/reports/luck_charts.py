@@ -19,7 +19,7 @@ from basis_bt.reports.robustness import LOWER_IS_BETTER
 from basis_bt.reports.summary import percent
 
 N_BARS = 60
-MAX_NAMED_WINDOWS = 24
+MAX_NAMED_WINDOWS, LEAST_NAMED_SHARE = 24, 0.6  # of the longest window
 IN_SAMPLE = "#a9b8c6"
 
 
@@ -37,7 +37,7 @@ def walk_forward_figure(
     ----------
     windows : ``window``, ``test_start``, ``test_end``, ``in_sample``, ``out_of_sample`` (values of the metric, null
         when undefined), ``trial`` (the one chosen in sample)
-    equity : ``ts``, ``equity_usd``
+    equity : ``ts``, ``equity_usd``, ``stale`` (rows that are not drawn)
     metric : what the windows were judged by
     title, caption : the heading, and lines about the data for below it
 
@@ -58,7 +58,7 @@ def walk_forward_figure(
         figure = titled_figure(title, lines, width=11.0, height=7.6)
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1.5, 1.0))
         starts, ends = _days(windows["test_start"]), _days(windows["test_end"])
-        _draw_stitched(above, equity, windows, starts, ends)
+        _draw_stitched(above, equity.filter(~pl.col("stale")), windows, starts, ends)
         inside, outside = (finite(windows[name]) * shown.factor for name in ("in_sample", "out_of_sample"))
         _draw_windows(below, starts, ends, inside, outside)
         below.set_ylabel(shown.title)
@@ -141,10 +141,12 @@ def _draw_stitched(
         if place % 2:
             axes.axvspan(start, end, color=BLUE, alpha=0.05, linewidth=0, zorder=0)
     if len(windows) <= MAX_NAMED_WINDOWS:
-        named = zip(windows["window"], windows["trial"], (starts + ends) / 2.0, strict=True)
-        for window, trial, middle in named:
+        for window, trial, start, end in zip(windows["window"], windows["trial"], starts, ends, strict=True):
+            if end - start < LEAST_NAMED_SHARE * (ends - starts).max():
+                continue  # its name would run into the one before
+            text, middle = f"{window}\ntrial {'–' if trial is None else trial}", (start + end) / 2.0
             axes.annotate(
-                f"{window}\ntrial {'–' if trial is None else trial}", (middle, 1.0), (0, 3), ha="center", va="bottom",
+                text, (middle, 1.0), (0, 3), ha="center", va="bottom",
                 xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=min(8.0, 110 / len(windows)),
                 color="#555555", parse_math=False,
             )  # fmt: skip

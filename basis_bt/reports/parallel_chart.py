@@ -182,10 +182,8 @@ def _draw_scale(canvas: Axes, place: int, scale: _Scale, *, is_last: bool) -> No
 
 
 def _legend(canvas: Axes, *, n_best: int, n_rest: int, n_complete: int) -> None:
-    share = 100.0 * n_best / n_complete
-    keys = [
-        Line2D([], [], color=_colours()(0.8), linewidth=2, label=f"best {count_of(n_best, 'trial')} ({short(share)} %)")
-    ]
+    label = f"best {count_of(n_best, 'trial')} ({short(100.0 * n_best / n_complete, digits=2)} %)"
+    keys = [Line2D([], [], color=_colours()(0.8), linewidth=2, label=label)]
     if n_rest:
         others = n_complete - n_best
         label = f"the other {n_rest:,}" if n_rest == others else f"{n_rest:,} of the other {others:,}, evenly by rank"

@@ -15,7 +15,7 @@ from basis_bt.core.errors import StoreError
 from basis_bt.reports.chart_text import Quantity, quantity, short
 from basis_bt.reports.charts import chart_png
 from basis_bt.reports.summary import NOTHING, html_table, stamp
-from basis_bt.reports.tearsheet import CSS, _section, _write_whole
+from basis_bt.reports.tearsheet import CSS, section, write_whole
 
 MAX_ROWS = 500
 
@@ -51,13 +51,13 @@ def write_sweep_page(
         for place, (name, figure) in enumerate(figures, start=1)
     ]
     sections = [_image(name, png) for (name, _), (_, png) in zip(figures, pngs, strict=True)]
-    sections += [_section(name, _table(table), kind="scroll") for name, table in tables]
+    sections += [section(name, _table(table), kind="scroll") for name, table in tables]
     page = _page(title, facts, sections).encode()
     files = [*pngs, (path, page)]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for file, content in files:
-            _write_whole(file, content)
+            write_whole(file, content)
     except OSError as error:
         raise StoreError(
             f"the page of the sweep cannot be written: {error.strerror or error}",
@@ -83,7 +83,7 @@ def _page(title: str, facts: list[tuple[str, str]], sections: list[str]) -> str:
 
 def _image(name: str, png: bytes) -> str:
     image = base64.b64encode(png).decode()
-    return _section(name, f'<img alt="{escape(name)}" src="data:image/png;base64,{image}">')
+    return section(name, f'<img alt="{escape(name)}" src="data:image/png;base64,{image}">')
 
 
 def _slug(name: str) -> str:

@@ -76,8 +76,8 @@ def write_report(manifest: Mapping[str, Any], tables: Mapping[str, pl.DataFrame]
     out_dir.mkdir(parents=True, exist_ok=True)
     png = report_png(manifest, tables)
     png_path, html_path = out_dir / "report.png", out_dir / "report.html"
-    _write_whole(png_path, png)
-    _write_whole(html_path, report_html(manifest, tables, png=png).encode())
+    write_whole(png_path, png)
+    write_whole(html_path, report_html(manifest, tables, png=png).encode())
     return png_path, html_path
 
 
@@ -104,19 +104,19 @@ def report_html(manifest: Mapping[str, Any], tables: Mapping[str, pl.DataFrame],
     sections = [
         f'<section><img alt="charts of the run" src="data:image/png;base64,{image}"></section>',
         '<div class="pair">'
-        + _section("PnL attribution", html_table(("source", "USD", "of capital"), attribution, last_is_total=True))
-        + _section("Counts", html_table(("count", "value"), count_rows(manifest)), kind="wrap")
+        + section("PnL attribution", html_table(("source", "USD", "of capital"), attribution, last_is_total=True))
+        + section("Counts", html_table(("count", "value"), count_rows(manifest)), kind="wrap")
         + "</div>",
         '<div class="pair">'
-        + _section("Return and risk", html_table(("metric", "value"), metrics[:half]))
-        + _section("Trading", html_table(("metric", "value"), metrics[half:]))
+        + section("Return and risk", html_table(("metric", "value"), metrics[:half]))
+        + section("Trading", html_table(("metric", "value"), metrics[half:]))
         + "</div>",
         f"<section><h2>Flags</h2><ul>{flags}</ul></section>",
-        _section("Legs, USD", _legs_table(tables), kind="scroll"),
-        _section(f"Trades ({len(tables['trades']):,})", _trades_table(tables["trades"]), kind="scroll"),
-        _section("Inputs", _inputs_table(manifest), kind="scroll"),
-        _section("Configuration", html_table(("key", "value"), _flat_rows(manifest["config"]), n_text=2), kind="wrap"),
-        _section("Provenance", html_table(("key", "value"), _provenance_rows(manifest), n_text=2), kind="wrap"),
+        section("Legs, USD", _legs_table(tables), kind="scroll"),
+        section(f"Trades ({len(tables['trades']):,})", _trades_table(tables["trades"]), kind="scroll"),
+        section("Inputs", _inputs_table(manifest), kind="scroll"),
+        section("Configuration", html_table(("key", "value"), _flat_rows(manifest["config"]), n_text=2), kind="wrap"),
+        section("Provenance", html_table(("key", "value"), _provenance_rows(manifest), n_text=2), kind="wrap"),
     ]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -128,6 +128,21 @@ def report_html(manifest: Mapping[str, Any], tables: Mapping[str, pl.DataFrame],
         + "\n".join(sections)
         + "\n</main></body></html>\n"
     )
+
+
+def section(title: str, body: str, *, kind: str = "") -> str:
+    """A card of the page: its title, which is escaped, and its HTML."""
+    return f'<section><h2>{escape(title)}</h2><div class="{kind}">{body}</div></section>'
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears complete or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        draft.write_bytes(content)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _tiles(manifest: Mapping[str, Any], tables: Mapping[str, pl.DataFrame]) -> str:
@@ -222,16 +237,3 @@ def _walk(value: Any, key: str) -> Iterator[tuple[str, str]]:
         yield key, ", ".join(map(str, value)) or NOTHING
     else:
         yield key, NOTHING if value is None or value == {} else str(value)
-
-
-def _section(title: str, body: str, *, kind: str = "") -> str:
-    return f'<section><h2>{escape(title)}</h2><div class="{kind}">{body}</div></section>'
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        draft.write_bytes(content)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)

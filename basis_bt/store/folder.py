@@ -153,11 +153,19 @@ def load_run(path: Path) -> StoredRun:
     """
     path = Path(path)
     manifest = read_manifest(path)
-    parts: dict[str, list[pl.DataFrame]] = {}
-    for file, digest in sorted(manifest["outputs"].items()):
-        parts.setdefault(table_of(file), []).append(read_table(path / file, sha256=digest))
-    tables = {table: frames[0] if len(frames) == 1 else pl.concat(frames) for table, frames in parts.items()}
-    return StoredRun(path=path, manifest=manifest, tables=tables)
+    names = dict.fromkeys(table_of(file) for file in sorted(manifest["outputs"]))
+    return StoredRun(path=path, manifest=manifest, tables={name: _table(path, manifest, name) for name in names})
+
+
+def load_table(path: Path, table: str) -> pl.DataFrame:
+    """One table of a run folder, verified like ``load_run``."""
+    return _table(Path(path), read_manifest(path), table)
+
+
+def _table(path: Path, manifest: Mapping[str, Any], table: str) -> pl.DataFrame:
+    parts = [read_table(path / file, sha256=digest)
+             for file, digest in sorted(manifest["outputs"].items()) if table_of(file) == table]  # fmt: skip
+    return parts[0] if len(parts) == 1 else pl.concat(parts)
 
 
 def table_of(file: str) -> str:

@@ -50,12 +50,10 @@ class PartialRun:
         self._done: dict[int, str] = {}
         #: what was said of each part as it was written
         self.said: dict[int, dict[str, Any]] = {}
+        self._lock: Any = None
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            self._lock = self._take_lock()
-        except OSError as error:
-            raise self._failed(error, "nothing was written") from error
-        try:
+            self._take_lock()
             if resume and self._is_begun():
                 self.overwrite = overwrite or self._read_plan().get("overwrite", False)
             folder.check_target(self.root, name=name, overwrite=self.overwrite)
@@ -74,10 +72,14 @@ class PartialRun:
         self.close()
 
     def close(self) -> None:
-        """Let go of the lock; the parts stay for a later process."""
-        if not self._lock.closed and self._is_ours() and not self._is_begun():
+        """Let go of the lock; the parts stay for a later process, without any the folder goes."""
+        if self._lock is None:
+            return
+        if self._is_ours() and not (self._is_begun() and self._journal()[0]):
             shutil.rmtree(self.path, ignore_errors=True)
-        self._lock.close()
+        with contextlib.suppress(OSError):
+            self._lock.close()
+        self._lock = None
 
     def discard(self) -> None:
         """Take everything away, where nothing in it is worth going on with."""
@@ -149,8 +151,8 @@ class PartialRun:
         return (self.path / PLAN).is_file()
 
     def _open(self, plan: Mapping[str, Any], *, resume: bool) -> None:
-        if self._is_begun() and not resume and not self.overwrite:
-            n_parts = len(self._journal()[0])
+        n_parts = len(self._journal()[0]) if self._is_begun() else 0
+        if n_parts and not resume and not self.overwrite:
             raise StoreError(
                 f"a sweep {self.name!r} was begun and not finished ({n_parts} parts are there)",
                 where={"path": self.path},
@@ -226,7 +228,7 @@ class PartialRun:
         folder.write_bytes(json.dumps(self.plan, sort_keys=True, indent=1).encode(), building)
         os.rename(building, self.path / PLAN)
 
-    def _take_lock(self) -> Any:
+    def _take_lock(self) -> None:
         if self.path.is_symlink():
             raise StoreError(
                 f"{self.path.name!r} is a symbolic link; runs are not written through links",
@@ -254,10 +256,10 @@ class PartialRun:
             if self._is_ours():
                 break
             lock.close()
+            self._lock = None
         lock.truncate(0)
         lock.write(f"pid {os.getpid()} on {socket.gethostname()}")
         lock.flush()
-        return lock
 
     def _is_ours(self) -> bool:
         """Whether the lock that is held is that of the folder: another process may have taken its away meanwhile."""

@@ -40,9 +40,9 @@ def daily_returns(plan: Plan, trials: np.ndarray, *, threads: int) -> Returns:
     """
     curves: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(trials)
     end_usd = np.full(len(trials), np.nan)
-    cells = Cells(warmup=plan.signals)
+    cells, failures = Cells(warmup=plan.signals), dict[str, int]()
     for start in range(0, len(trials), TRIALS_AT_ONCE):
-        job = make_job(plan, cells, 0, trials[start : start + TRIALS_AT_ONCE], failures={})
+        job = make_job(plan, cells, 0, trials[start : start + TRIALS_AT_ONCE], failures=failures)
         for tasks in _by_stretch(job.tasks):
             day_us, last_bars = _days(tasks[0].cell)
             parts = parts_of(tasks, threads=threads)
@@ -55,7 +55,8 @@ def daily_returns(plan: Plan, trials: np.ndarray, *, threads: int) -> Returns:
                     curves[place] = (day_us, row)
     if np.isnan(end_usd).any():
         raise ConfigError(
-            f"trial {trials[np.isnan(end_usd)][0]} ran in the sweep and does not run now",
+            f"trial {trials[np.isnan(end_usd)][0]} ran in the sweep and does not run now: "
+            + next(iter(failures), "it ends with a status").splitlines()[0],
             fix="its input files or this package have changed since; run the sweep again",
         )
     first, last = max(days[0] for days, _ in curves), min(days[-1] for days, _ in curves)
@@ -77,9 +78,7 @@ def parts_of(tasks: Sequence[Task], *, threads: int) -> list[Job]:
     jobs = []
     for task in tasks:
         for rows in np.array_split(np.arange(len(task.trials)), min(threads, len(task.trials))):
-            own = Task(
-                cell=task.cell, places=np.arange(len(rows)), trials=task.trials[rows], values=task.values[rows]
-            )
+            own = Task(cell=task.cell, places=np.arange(len(rows)), trials=task.trials[rows], values=task.values[rows])
             jobs.append(Job(number=0, trials=own.trials, tasks=[own], status=np.zeros(len(rows), dtype=np.int64)))
     return jobs
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -19,12 +19,12 @@ from basis_bt.core.rulebook import rulebook_hash
 from basis_bt.market.remote import market_root
 from basis_bt.signals import Signal
 from basis_bt.store.partial import PartialRun
-from basis_bt.sweeps.batch import Batch
+from basis_bt.sweeps.batch import STATUSES, Batch
 from basis_bt.sweeps.cells import Cells, series_hash
 from basis_bt.sweeps.jobs import Job, Rows, make_job, parameter_column
 from basis_bt.sweeps.plan import Plan, axis_dict, check_size, make_plan
 from basis_bt.sweeps.progress import Progress
-from basis_bt.sweeps.result import Sweep, best_of
+from basis_bt.sweeps.result import BEST_KEPT, Sweep, best_of
 from basis_bt.sweeps.threads import run_on_threads
 
 ENGINES = ("threads", "ray")
@@ -83,23 +83,22 @@ def sweep(
     if target is None:
         kept = _Parts()
         facts = _run_parts(plan, run_engine, own, progress, kept)
-        trials = pl.concat([kept.frames[number] for number in sorted(kept.frames)])
-        _check_any_ran(trials, facts)
-        manifest, tables = _outcome(plan, trials, facts, own=own, name=_name(config, name), started=started)
-        return Sweep(manifest=manifest, trials=trials, tables=tables, path=None)
+        tally = _tally(plan, kept, facts)
+        manifest, tables = _outcome(plan, tally, facts, own=own, name=_name(config, name), started=started)
+        trials = pl.concat([kept.read_part(number) for number in range(plan.n_parts)])
+        return Sweep(manifest=manifest, best=tally.best, tables=tables, path=None, loaded=[trials])
     identity = {**plan.identity(), "expression": None if own is None else f"{expression} ({warmup_hours:g} h)"}
     with PartialRun(target, name=_name(config, name), plan=identity, resume=resume, overwrite=overwrite) as parts:
         _check_inputs(parts.plan.get("inputs", {}))
         facts = _run_parts(plan, run_engine, own, progress, parts)
-        trials = pl.concat([parts.read_part(number) for number in range(plan.n_parts)])
         try:
-            _check_any_ran(trials, facts)
+            tally = _tally(plan, parts, facts)
         except KernelError:
             parts.discard()
             raise
-        manifest, tables = _outcome(plan, trials, facts, own=own, name=_name(config, name), started=started)
+        manifest, tables = _outcome(plan, tally, facts, own=own, name=_name(config, name), started=started)
         path = parts.finish(manifest=manifest, tables=tables)
-    return Sweep(manifest=manifest, trials=trials, tables=tables, path=path)
+    return Sweep(manifest=manifest, best=tally.best, tables=tables, path=path)
 
 
 def describe(
@@ -168,23 +167,48 @@ class _Parts:
         """Keep one part of the metrics."""
         self.frames[number], self.said[number] = frame, dict(said)
 
+    def read_part(self, number: int) -> pl.DataFrame:
+        """A part that is there."""
+        return self.frames[number]
+
     def note(self, key: str, values: Mapping[str, Any]) -> None:
         """Nothing is resumed from memory."""
 
 
-def _check_any_ran(trials: pl.DataFrame, facts: Mapping[str, Any]) -> None:
-    """Refuse a sweep none of whose trials could be prepared."""
-    if facts["failures"] and set(trials["status"].unique()) <= {"config_error", "data_error", "signal_error", "error"}:
+class _Tally(NamedTuple):
+    """How many trials ended how, and the best rows: what is known of a sweep without holding it."""
+
+    counts: dict[str, int]
+    best: pl.DataFrame
+
+
+def _tally(plan: Plan, parts: "_Parts | PartialRun", facts: Mapping[str, Any]) -> _Tally:
+    """Read the parts one after the other.
+
+    Raises
+    ------
+    KernelError
+        If none of the trials could be prepared.
+    """
+    spec, counts, best = plan.space.spec, dict.fromkeys(STATUSES, 0), None
+    for number in range(plan.n_parts):
+        part = parts.read_part(number)
+        for word, n in part.group_by("status").len().iter_rows():
+            counts[word] += n
+        rows = part if best is None else pl.concat([best, part])
+        best = best_of(rows, metric=spec.metric, n=max(spec.best, BEST_KEPT))
+    found = {word: n for word, n in sorted(counts.items()) if n}
+    if facts["failures"] and set(found) <= {"config_error", "data_error", "signal_error", "error"}:
         raise KernelError(f"no trial could run: {next(iter(facts['failures']))}", fix="correct that and run again")
+    return _Tally(found, pl.DataFrame() if best is None else best)
 
 
 def _outcome(
-    plan: Plan, trials: pl.DataFrame, facts: Mapping[str, Any], *, own: Signal | None, name: str, started: float
+    plan: Plan, tally: _Tally, facts: Mapping[str, Any], *, own: Signal | None, name: str, started: float
 ) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
     """The manifest of a finished sweep, and the tables of its best trials."""
-    counts = dict(sorted(trials.group_by("status").len().iter_rows()))
     spec = plan.space.spec
-    best = best_of(trials, metric=spec.metric, n=spec.best)
+    best = tally.best.head(spec.best)
     expression, warmup_hours = (None, 0.0) if own is None else (own.expression, own.warmup_hours)
     details = [
         run(plan.config_of(number), trial=number, expression=expression, warmup_hours=warmup_hours)
@@ -214,12 +238,12 @@ def _outcome(
         "flags": facts["flags"],
         "sweep": {
             "n_trials": plan.n_trials,
-            "status": counts,
+            "status": tally.counts,
             "spec": dataclasses.asdict(spec),
             "metric": spec.metric,
             "axes": [axis_dict(axis) for axis in plan.space.axes],
             "columns": [parameter_column(axis) for axis in plan.space.axes],
-            "best": best.row(0, named=True) if best.height else None,
+            "best": tally.best.row(0, named=True) if tally.best.height else None,
             "best_trials": best["trial"].to_list(),
             "failures": [{"error": text, "trials": n} for text, n in list(facts["failures"].items())[:20]],
             "expression": None if expression is None else str(expression),
@@ -263,8 +287,9 @@ def _engine(engine: str, *, threads: int) -> Engine:
     if engine == "threads":
         return lambda jobs: run_on_threads(jobs, threads=threads)
     if engine == "ray":
-        from basis_bt.sweeps.ray_cluster import run_on_ray
+        from basis_bt.sweeps.ray_cluster import check_ray, run_on_ray
 
+        check_ray()
         return run_on_ray
     raise ConfigError(f"there is no engine {engine!r}", fix=f"one of {', '.join(ENGINES)}")
 

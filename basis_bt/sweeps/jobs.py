@@ -137,6 +137,8 @@ def parameter_column(axis: Axis) -> str:
 
 def _column_of(axis: Axis) -> pl.Series:
     """The values of an axis as a column takes them: numbers, durations in hours, text, else JSON."""
+    import json
+
     values = list(axis.values)
     if axis.key == "combo":
         return pl.Series([combo_text(one) for one in values])
@@ -152,12 +154,4 @@ def _column_of(axis: Axis) -> pl.Series:
             return pl.Series([parse_hours_or_number(one) for one in values])
         except ValueError:
             pass
-    return pl.Series([one if isinstance(one, str) else _plain_text(one) for one in values])
-
-
-def _plain_text(value: Any) -> str:
-    """A value as text, like manifests have it."""
-    import json
-    from datetime import datetime
-
-    return value.isoformat() if isinstance(value, datetime) else json.dumps(value, sort_keys=True, default=str)
+    return pl.Series([one if isinstance(one, str) else json.dumps(one, sort_keys=True, default=str) for one in values])

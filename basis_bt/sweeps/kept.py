@@ -8,8 +8,8 @@ import polars as pl
 from basis_bt.backtest.engine import run
 from basis_bt.backtest.result import Result
 from basis_bt.core.errors import ConfigError, StoreError
-from basis_bt.store.folder import load_run, resolve_run
-from basis_bt.sweeps.result import Sweep
+from basis_bt.store.folder import load_table, read_manifest, resolve_run, table_of
+from basis_bt.sweeps.result import BEST_KEPT, Sweep, best_of
 
 
 def load_sweep(root: Path, name: str) -> Sweep:
@@ -20,12 +20,19 @@ def load_sweep(root: Path, name: str) -> Sweep:
     StoreError
         If there is no such run, it is damaged, or it is a single backtest.
     """
-    stored = load_run(resolve_run(root, name))
-    if "sweep" not in stored.manifest:
-        raise StoreError(f"run {stored.path.name!r} is a single backtest, no sweep", fix="basis-bt show tells about it")
-    tables = dict(stored.tables)
-    trials = tables.pop("metrics")
-    return Sweep(manifest=stored.manifest, trials=trials, tables=tables, path=stored.path)
+    path = resolve_run(root, name)
+    manifest = read_manifest(path)
+    if "sweep" not in manifest:
+        raise StoreError(f"run {path.name!r} is a single backtest, no sweep", fix="basis-bt show tells about it")
+    trials = load_table(path, "metrics")
+    details = {table_of(file) for file in manifest["outputs"]} - {"metrics"}
+    return Sweep(
+        manifest=manifest,
+        best=best_of(trials, metric=manifest["sweep"]["metric"], n=BEST_KEPT),
+        tables={table: load_table(path, table) for table in sorted(details)},
+        path=path,
+        loaded=[trials],
+    )
 
 
 def config_of(sweep: Sweep, trial: int) -> dict[str, Any]:

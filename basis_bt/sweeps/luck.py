@@ -1,7 +1,6 @@
 """How much of the best result of a sweep is luck."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from basis_bt.statistics.sharpe import (
     moments,
     probabilistic_sharpe,
 )
-from basis_bt.store.folder import list_runs
+from basis_bt.sweeps.counting import trials_made
 from basis_bt.sweeps.curves import daily_returns
 from basis_bt.sweeps.durations import duration_hours
 from basis_bt.sweeps.plan import Plan, plan_of_manifest
@@ -74,9 +73,10 @@ class Luck:
         interval, spa = self.interval, self.superior
         blocks = f"{self.n_blocks} blocks, {self.purge_days} days purged"
         rows: list[tuple[str, float | None, str]] = [
-            ("best trial", self.best_trial, f"by daily Sharpe, of {self.n_judged:,} judged on {self.n_days:,} days"),
             ("Sharpe, annual", self.annual_sharpe,
-             f"{interval.low:.3f} to {interval.high:.3f} by stationary bootstrap (95 %)"),
+             f"trial {self.best_trial}, the best of {self.n_judged:,} on {self.n_days:,} days"),
+            ("at least", interval.low, "stationary bootstrap, 95 %"),
+            ("at most", interval.high, "stationary bootstrap, 95 %"),
             ("Sharpe, annual, Lo", self.lo_annual_sharpe, "corrected for autocorrelation of the returns"),
             ("t of the mean", self.newey_west_t, "Newey-West"),
             ("P(Sharpe > 0)", self.probabilistic, "probabilistic Sharpe ratio, this trial alone"),
@@ -152,7 +152,7 @@ def luck(
     own, best_sharpe, variance = returns[:, best], float(sharpes[best]), float(np.var(sharpes, ddof=1))
     of_own = moments(own)
     shape: dict[str, Any] = {"skewness": of_own.skewness, "kurtosis": of_own.kurtosis}
-    counted = _counted(sweep, runs, notes=notes) if n_trials is None else n_trials
+    counted = trials_made(sweep, runs, notes=notes) if n_trials is None else n_trials
     n_distinct = ran.select("total_return", "max_drawdown", "n_trades", "turnover").n_unique()
     hours = _default_purge_hours(plan, ran, judged) if asked is None else asked
     purge_days, n_blocks = _purge(math.ceil(hours / 24.0), n_days, notes=notes)
@@ -239,40 +239,6 @@ def _returns(plan: Plan, ran: pl.DataFrame, trials: np.ndarray, *, threads: int)
             fix="sweep over more, or over combos that were traded at the same time",
         )
     return np.ascontiguousarray(found.returns[:, moves]), trials[moves]
-
-
-def _counted(sweep: Sweep, runs: str | Path | None, *, notes: list[str]) -> int:
-    """Trials of this sweep and of all other runs of the folder on an instrument of it."""
-    own = None if sweep.path is None else sweep.path.resolve()
-    folder = runs if runs is not None else None if own is None else own.parent
-    total, n_unread, names = int(sweep.manifest["sweep"]["n_trials"]), 0, _instruments(sweep.manifest)
-    for row in [] if folder is None else list_runs(Path(folder)):
-        if Path(row["path"]).resolve() == own:
-            continue
-        if row["error"]:
-            n_unread += 1
-        elif names & _instruments(row["manifest"]):
-            total += int(row["manifest"]["sweep"]["n_trials"]) if "sweep" in row["manifest"] else 1
-    if n_unread:
-        notes.append(f"{n_unread} runs of {folder} cannot be read, and their trials are not counted")
-    return total
-
-
-def _instruments(manifest: dict[str, Any]) -> set[str]:
-    """The instruments of a run: those of its configuration and of every combo it varies over."""
-    axes = manifest.get("sweep", {}).get("axes", [])
-    combos = [one.get("values") for one in axes if one["key"].partition(".")[0] == "combo"]
-    return set(_named([manifest.get("config", {}).get("combo"), combos]))
-
-
-def _named(value: Any) -> Iterator[str]:
-    """What stands under ``instrument`` anywhere in nested tables."""
-    if isinstance(value, dict):
-        if "instrument" in value:
-            yield value["instrument"]
-        value = list(value.values())
-    for inner in value if isinstance(value, list | tuple) else ():
-        yield from _named(inner)
 
 
 def _default_purge_hours(plan: Plan, ran: pl.DataFrame, judged: np.ndarray) -> float:

@@ -5,6 +5,8 @@ from typing import Any
 
 import polars as pl
 
+from basis_bt.core.errors import ConfigError
+from basis_bt.reports.chart_text import quantity
 from basis_bt.reports.parallel_chart import parallel_figure
 from basis_bt.reports.robustness import robust_scores, robustness
 from basis_bt.reports.summary import number
@@ -24,16 +26,25 @@ def write_sweep_report(
     ----------
     x, y : axes of the heat map (``rule.entry`` or ``param_rule_entry``); the first pairs that vary if not given
     metric : what is drawn, the sweep's own by default
+
+    Raises
+    ------
+    ConfigError
+        If only one axis is named, a column is missing, or no trial has a value of the metric.
+    StoreError
+        If a file cannot be written.
     """
+    if (x is None) != (y is None):
+        raise ConfigError("a heat map has two axes, and one is named", fix="name both, or neither")
     metric = metric or sweep.metric
     varying = [name for name in sweep.columns if sweep.trials[name].n_unique() > 1]
     pairs = [(_column(x, sweep), _column(y, sweep))] if x and y else _pairs(sweep.trials, varying)
     title = str(sweep.manifest["name"])
-    figures: list[tuple[str, Any]] = [
-        (f"{metric} over {a} and {b}", heatmap_figure(sweep.trials, x=a, y=b, metric=metric, title=title))
-        for a, b in pairs
-    ]
-    if len(varying) > 1:
+    figures: list[tuple[str, Any]] = []
+    for a, b in pairs:
+        name = f"{_label(metric)} over {_label(a)} and {_label(b)}"
+        figures.append((name, heatmap_figure(sweep.trials, x=a, y=b, metric=metric, title=title)))
+    if varying:
         figures.append(("all trials", parallel_figure(sweep.trials, axes=varying, metric=metric, title=title)))
     facts = sweep.manifest["sweep"]
     best = facts["best"]
@@ -49,9 +60,22 @@ def write_sweep_report(
         told.append(("its neighbours", f"{row['n_neighbours']:,}: mean {mean}, worst {worst}"))
     tables = [("the best trials", sweep.top(20, metric=metric))]
     if varying:
-        tables.append(("the most robust trials", robust_scores(sweep.trials, axes=varying, metric=metric).head(20)))
-    folder.mkdir(parents=True, exist_ok=True)
+        tables.append(("the most robust trials", _robust(sweep.trials, varying, metric)))
     return write_sweep_page(folder / "report.html", title=title, facts=told, figures=figures, tables=tables)
+
+
+def _robust(trials: pl.DataFrame, varying: list[str], metric: str) -> pl.DataFrame:
+    """The best neighbourhoods, named and in the unit that the metric is shown in."""
+    shown = quantity(metric, trials[metric])
+    names = {"value": shown.title} | {
+        f"neighbourhood_{name}": f"{name} of neighbours" for name in ("mean", "worst", "best")
+    }
+    scores = robust_scores(trials, axes=varying, metric=metric).head(20)
+    return scores.with_columns(pl.col(*names) * shown.factor).rename(names)
+
+
+def _label(name: str) -> str:
+    return name.removeprefix("param_").replace("_", " ")
 
 
 def _column(name: str, sweep: Sweep) -> str:

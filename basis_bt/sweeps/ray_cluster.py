@@ -3,7 +3,10 @@
 A job that is lost with its worker or node is sent again; its numbers are the same wherever it runs.
 """
 
+import contextlib
 import os
+import signal
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -20,25 +23,32 @@ POLL_SECONDS = 0.1
 _cells: OrderedDict[str, Cell] = OrderedDict()  # of this worker, by reference
 
 
-def run_on_ray(jobs: Iterable[Job], *, sample_bars: np.ndarray = NO_SAMPLES) -> Iterator[tuple[Job, Batch]]:
-    """Run jobs on the cluster this process is connected to (``RAY_ADDRESS``), else on a local one started for it.
+def check_ray() -> None:
+    """Refuse to go on without Ray.
 
     Raises
     ------
     ConfigError
-        If Ray is not installed.
+        If it is not installed.
     """
     try:
-        import ray
+        import ray  # noqa: F401
     except ImportError:
         raise ConfigError(
             "the engine ray needs Ray, which is not installed",
             fix='pip install "basis-bt[ray]", or use the threads of this machine: --engine threads',
         ) from None
+
+
+def run_on_ray(jobs: Iterable[Job], *, sample_bars: np.ndarray = NO_SAMPLES) -> Iterator[tuple[Job, Batch]]:
+    """Run jobs on the cluster this process is connected to (``RAY_ADDRESS``), else on a local one started for it."""
+    import ray
+
     is_own = not ray.is_initialized()
     if is_own:
         address = os.environ.get("RAY_ADDRESS")
-        ray.init(address=address, log_to_driver=False, include_dashboard=None if address else False)
+        with _own_signals():
+            ray.init(address=address, log_to_driver=False, include_dashboard=None if address else False)
     remote = ray.remote(num_cpus=1, max_retries=ATTEMPTS, retry_exceptions=False)(_run)
     put: OrderedDict[int, tuple[Cell, Any]] = OrderedDict()
     waiting: dict[Any, tuple[Job, int]] = {}
@@ -81,6 +91,15 @@ def run_on_ray(jobs: Iterable[Job], *, sample_bars: np.ndarray = NO_SAMPLES) -> 
             ray.cancel(reference, force=True)
         if is_own:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep what this process does when it is told to end, which Ray would replace."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if before is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(

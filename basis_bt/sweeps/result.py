@@ -1,7 +1,7 @@
 """What a sweep gives back."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +9,30 @@ import polars as pl
 
 from basis_bt.core.errors import ConfigError
 from basis_bt.reports.robustness import LOWER_IS_BETTER
+from basis_bt.store.folder import load_table
+
+BEST_KEPT = 20  # rows that are known without reading all of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sweep:
-    """All trials of a sweep, and the tables of the best ones; ``path`` is its folder, or None in memory."""
+    """A sweep: its manifest, the ``best`` rows, the tables of the best trials; ``path`` is its folder, None in memory.
+
+    ``loaded`` holds the rows of all trials once they are there.
+    """
 
     manifest: dict[str, Any]
-    trials: pl.DataFrame
+    best: pl.DataFrame
     tables: dict[str, pl.DataFrame]
     path: Path | None
+    loaded: list[pl.DataFrame] = field(default_factory=list)
+
+    @property
+    def trials(self) -> pl.DataFrame:
+        """One row a trial: number, parameters, metrics, status; read from the folder when first asked for."""
+        if not self.loaded and self.path is not None:
+            self.loaded.append(load_table(self.path, "metrics"))
+        return self.loaded[0]
 
     @property
     def metric(self) -> str:
@@ -33,7 +47,8 @@ class Sweep:
     def top(self, n: int = 10, *, metric: str | None = None, columns: Sequence[str] = ()) -> pl.DataFrame:
         """The best trials: their number, what they vary in, the metric and the main numbers."""
         metric = metric or self.metric
-        best = best_of(self.trials, metric=metric, n=n)
+        is_known = metric == self.metric and n <= BEST_KEPT
+        best = self.best.head(n) if is_known else best_of(self.trials, metric=metric, n=n)
         main = (metric, "total_return", "sharpe", "max_drawdown", "n_trades", "funding_usd", "fees_usd", "pnl_usd")
         return best.select(list(dict.fromkeys(("trial", *self.columns, *main, *columns))))
 

@@ -26,8 +26,8 @@ class Sensitivity:
 
     ``frame``: ``component``, ``scale`` (1 is as configured; of the latency 1 + n is n bars later), ``pnl_usd`` and
     ``change_usd``, null where a trial failed. ``components``: ``component``, ``key``, ``effect_usd`` (the largest
-    change, without its sign) and ``breakeven_scale``, the scale next to 1 at which the PnL is 0, null if none within
-    the scales looked at.
+    change, without its sign) and ``breakeven_scale``, the first scale at which the PnL is 0, null if none within the
+    scales looked at.
     """
 
     pnl_usd: float
@@ -102,7 +102,7 @@ def _result(rows: list[tuple[str, str, float, float | None]], *, pnl_usd: float)
     )
     components = frame.group_by("component", "key", "effect_usd", maintain_order=True).agg("scale", "pnl_usd")
     places = [
-        min((one.at for one in crossings(scale, pnl)), key=lambda at: abs(at - 1.0), default=None)
+        next((one.at for one in crossings(scale, pnl)), None)
         for scale, pnl in components.select("scale", "pnl_usd").iter_rows()
     ]
     return Sensitivity(

@@ -121,7 +121,7 @@ def run_to_flat(task: Task, place: int, *, first: int, end: int, capital_usd: fl
     if direction != 0 and is_held(rows):
         for entry_bar, exit_bar, *_ in rows.log.trade_bars[: totals.n_trades].tolist():
             bound_to = entry_bar + p.rule.min_hold_bars  # the shortest hold, said by a signal that is not there
-            signal[entry_bar : bound_to if exit_bar < 0 else min(bound_to, exit_bar)] = np.nan
+            signal[entry_bar + 1 : bound_to if exit_bar < 0 else min(bound_to, exit_bar)] = np.nan
         signal[last:] = direction * p.rule.exit
         rows, totals, market = attempt(p.rule._replace(min_hold_bars=0))
     metrics = trial_metrics(rows, totals, market.close_price, capital_usd, cell.bar_hours)

@@ -36,8 +36,9 @@ class WalkForward:
     ``windows``: one row each: ``window``, ``train_start``, ``train_end``, ``test_start``, ``test_end`` (ends are not
     in), the ``trial`` chosen (null if none traded in sample), the metric ``in_sample`` and ``out_of_sample`` (null
     without a value), ``out_of_sample_return``, and the parameters of the trial, ``param_<section>_<key>``.
-    ``equity``: ``ts``, ``equity_usd`` and ``window`` of the out-of-sample stretches, one after the other on the same
-    money. ``metrics``: total return, APR, Sharpe (None where nothing moves), drawdown, trades and costs of that equity.
+    ``equity``: ``ts``, ``equity_usd``, ``stale`` and ``window`` of the out-of-sample stretches, one after the other on
+    the same money. ``metrics`` of that equity: total return, APR, Sharpe (None where nothing moves), drawdown, and sums
+    of trades, funding and costs.
     """
 
     metric: str
@@ -144,15 +145,15 @@ def _walk(
     equity = pl.DataFrame({
         "ts": pl.Series(cell.first_us + np.arange(found[0].test_from, found[-1].test_to) * cell.bar_us).cast(TS),
         "equity_usd": np.concatenate([one.equity_usd for one in outcomes]),
+        "stale": np.concatenate([one.stale for one in outcomes]),
         "window": np.repeat(np.arange(len(found)), [len(one.equity_usd) for one in outcomes]),
     })  # fmt: skip
-    stale = np.concatenate([one.stale for one in outcomes])
-    sums = {name: sum(one.metrics.get(name, 0.0) for one in outcomes) for name in SUMMED}
+    sums: dict[str, float | None] = {name: sum(one.metrics.get(name, 0.0) for one in outcomes) for name in SUMMED}
     return WalkForward(
         metric=metric,
         windows=table.join(_parameters(plan, table["trial"]), on="trial", how="left", maintain_order="left"),
         equity=equity,
-        metrics=_metrics(equity["equity_usd"].to_numpy(), stale, start_usd, cell.bar_hours) | sums,
+        metrics=_metrics(equity, start_usd, cell.bar_hours) | sums,
         notes=tuple(notes),
     )
 
@@ -188,9 +189,8 @@ def _parameters(plan: Plan, chosen: pl.Series) -> pl.DataFrame:
     return Rows(plan).table(trials, nothing).select("trial", *(parameter_column(axis) for axis in plan.space.axes))
 
 
-def _metrics(
-    equity_usd: np.ndarray, stale: np.ndarray, capital_usd: float, bar_hours: float
-) -> dict[str, float | None]:
+def _metrics(equity: pl.DataFrame, capital_usd: float, bar_hours: float) -> dict[str, float | None]:
+    equity_usd, stale = equity["equity_usd"].to_numpy(), equity["stale"].to_numpy()
     moved = np.empty(len(equity_usd))
     n_moved, n_fresh = returns_into(equity_usd, stale, capital_usd, moved)
     mean, deviation, _ = return_moments(moved[:n_moved], n_fresh)
