@@ -77,5 +77,5 @@ def command(
         click.echo(f"{failure['trials']:,} trials did not run: {failure['error']}", err=True)
     invalid = facts["status"].get("invalid", 0)
     if invalid:
-        click.echo(f"{invalid:,} trials contradict themselves (entry not above exit): status invalid", err=True)
+        click.echo(f"{invalid:,} trials contradict themselves (e.g. entry not above exit): status invalid", err=True)
     click.echo(f"sweep: {done.path} ({facts['n_trials']:,} trials, {done.manifest['wall_seconds']:.1f} s)")

@@ -84,7 +84,8 @@ class Axis:
 class Space:
     """A sweep as configured: the tables with the first value of each axis, the axes, the design, and what was said.
 
-    ``raw`` holds one value for each key; ``with_values`` puts others in. ``notes`` are sentences for the user.
+    ``raw`` holds one value for each key (of those in ``WIDEST`` that one, not the first); ``with_values`` puts others
+    in. ``notes`` are sentences for the user.
     """
 
     raw: dict[str, Any]
@@ -236,7 +237,7 @@ def _range(key: str, value: Mapping[str, Any], *, spec: SweepSpec, notes: list[s
     if scale not in ("lin", "log"):
         raise ConfigError(f"{key}.scale: must be 'lin' or 'log', found {scale!r}", fix="see docs/sweeps.md")
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ConfigError(f"{key}: a range goes from less to more, found {low:g} to {high:g}", fix="swap the ends")
+        raise ConfigError(f"{key}: a range goes from less to more, found {low:g} to {high:g}", fix="lower end first")
     if scale == "log" and low <= 0.0:
         raise ConfigError(f"{key}: a logarithmic range begins above 0, found {low:g}", fix='set scale = "lin"')
     if steps is None and spec.design != "random":

@@ -4,7 +4,8 @@ The parquet files are handed to an in-memory DuckDB as arrow datasets, verified 
 file is an error and not a number), and all file, network and Python access of SQL itself is shut.
 
 Views: ``runs`` (one row per run), ``trials`` (the metrics of all runs) and ``equity``, ``fills``, ``funding``,
-``events``, ``attribution``, ``trades``, each with ``run`` as first column. They exist, empty, without any run too.
+``events``, ``attribution``, ``wallets``, ``trades``, each with ``run`` as first column. They exist, empty, without any
+run too.
 """
 
 import difflib

@@ -38,7 +38,8 @@ MOST_SECONDS, MOST_TRIALS, MOST_DISK_SHARE, MOST_MEMORY_SHARE = 24 * 3600.0, 20_
 class Plan:
     """Trials of a sweep; ``slow`` and ``fast`` are the axes that need preparing and those that do not.
 
-    ``base`` is the configuration with the first value of each axis; ``n_bars`` is what its span says.
+    ``base`` has the first value of each axis (of thresholds, holds and impact the one that refuses least), so it need
+    not be the configuration of any trial; ``n_bars`` is what its span says.
     """
 
     space: Space
