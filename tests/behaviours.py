@@ -1019,8 +1019,10 @@ OTHER_MODULES = {
     "open_account": "the empty account",
     "orders": MOVES,
     "plain": "a trial by a shorter way; test_plain compares it with trial.py to the last bit",
+    "search": "which bar acts; test_plain compares it with a plain search",
     "status": "codes",
     "structs": "what goes in and out",
+    "track": "returns and drawdowns by a shorter way; test_plain compares them",
     "trial": "the order of the steps",
 }
 

@@ -58,7 +58,7 @@ def test_c24_help_imports_nothing_heavy() -> None:
     [
         ([], 2, "Usage"),
         (["shw"], 2, "Did you mean show"),
-        (["zzz"], 2, "Verbs: run, ls"),
+        (["zzz"], 2, "Verbs: run, sweep"),
         (["ls", "--nope"], 2, "No such option"),
         (["show"], 2, "Missing argument"),
         (["sql", "SELECT 1", "--timeout", "0"], 2, "timeout"),

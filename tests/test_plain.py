@@ -18,7 +18,7 @@ from basis_bt.backtest.prepare import prepare
 from basis_bt.core.config import build_config
 from basis_bt.core.errors import DataError
 from basis_bt.kernels.many import VALUES
-from basis_bt.kernels.plain import next_at_or_above, next_at_or_below, plain_market
+from basis_bt.kernels.search import next_at_or_above, next_at_or_below, plain_market
 from basis_bt.kernels.structs import CERTAIN
 from basis_bt.sweeps.batch import METRICS, Cell, is_plain, make_cell, run_batch
 from basis_bt.sweeps.fast_axes import base_values

@@ -135,7 +135,7 @@ REFUSED = {
     "range-no-steps": ({"rule__entry": {"from": 0.1, "to": 0.3}}, "rule.entry.steps: missing"),
     "range-one-step": ({"rule__entry": {"from": 0.1, "to": 0.3, "steps": 1}}, "rule.entry.steps"),
     "range-log-of-0": ({"rule__exit": {"from": 0.0, "to": 0.3, "steps": 3, "scale": "log"}}, "above 0"),
-    "range-of-words": ({"rule__entry": {"from": "a", "to": 0.3, "steps": 3}}, "rule.entry: 'a' is no duration"),
+    "range-of-words": ({"rule__entry": {"from": "a", "to": 0.3, "steps": 3}}, "rule.entry: must go from a number"),
     "range-of-flags": ({"rule__reverse": {"from": 0, "to": 1, "steps": 2}}, "rule.reverse"),
     "word": ({"rule__entry": ["a", 0.1]}, "rule.entry: input should be a valid number"),
     "flag": ({"rule__entry": [True, 0.1]}, "rule.entry: input should be a valid number"),

@@ -42,7 +42,6 @@ from sweeping import (
 import basis_bt
 from basis_bt.cli.main import entry
 from basis_bt.core.errors import ConfigError, StoreError
-from basis_bt.kernels import _jit
 from basis_bt.store import folder as store_folder
 from basis_bt.store.partial import PartialRun
 from basis_bt.sweeps.engine import sweep
@@ -461,15 +460,20 @@ def test_c19_another_configuration_is_refused_and_the_same_in_other_words_is_not
     assert done.trials.height == 150
 
 
-def test_c19_another_package_version_or_other_kernels_are_refused(unfinished, monkeypatch):
+@pytest.mark.parametrize(
+    ("patched", "value", "says"),
+    [
+        ("basis_bt.__version__", "99.0", "its package version has changed"),
+        ("basis_bt.sweeps.plan.hash_of_sources", lambda: "0" * 16, "its package has changed"),
+        ("basis_bt.sweeps.plan.rulebook_hash", lambda: "0" * 16, "its rulebook has changed"),
+        ("basis_bt.sweeps.plan.versions", lambda: {"versions": {"polars": "0.1"}}, "its versions has changed"),
+    ],
+)
+def test_c19_another_package_rulebook_or_library_is_refused(unfinished, monkeypatch, patched, value, says):
     _, runs, config = unfinished
     with monkeypatch.context() as patch:
-        patch.setattr(basis_bt, "__version__", "99.0")
-        text = refusal(runs, config)
-        assert "its package version has changed" in text and "99.0" in text
-    with monkeypatch.context() as patch:
-        patch.setattr(_jit, "source_hash", lambda folder: "0" * 16)
-        assert "its kernels has changed" in refusal(runs, config)
+        patch.setattr(patched, value)
+        assert says in refusal(runs, config)
     assert sweep(config, runs=runs, resume=True).trials.height == 150
 
 
@@ -512,7 +516,7 @@ def test_an_input_that_changes_while_a_sweep_runs_stops_it(tmp_path, monkeypatch
     """Trials of one sweep are never made of two versions of a file: a panel that is read again must be the same."""
     market = shutil.copytree(SAMPLE, tmp_path / "market")
     monkeypatch.setattr("basis_bt.sweeps.cells.KEPT_PANELS", 1)
-    monkeypatch.setattr("basis_bt.sweeps.cells.KEPT_CELLS", 1)
+    monkeypatch.setattr("basis_bt.sweeps.cells.kept_cells", lambda n_bars: 1)
     config = tables(
         data__root=str(market), combo=[CARRY, PERPS], data__start=["2024-02-01T00:00Z", "2024-02-02T00:00Z"]
     )

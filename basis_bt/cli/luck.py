@@ -29,7 +29,7 @@ def command(
 
     kept = load_sweep(Path(root), run)
     found = luck(
-        kept, runs=root, n_trials=n_trials, purge_hours=purge, most_trials=most, seed=seed, threads=usable_threads()
+        kept, n_trials=n_trials, purge_hours=purge, most_trials=most, seed=seed, threads=usable_threads()
     )
     print_frame(found.table(), shape=shape)
     for note in found.notes:

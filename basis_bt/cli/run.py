@@ -72,12 +72,16 @@ def _run_one(
 
     from basis_bt.backtest import run
     from basis_bt.core.config import apply_settings, build_config, read_toml
+    from basis_bt.core.errors import ConfigError
+    from basis_bt.core.sweep_spec import is_sweep
     from basis_bt.store.folder import check_target
 
     raw = apply_settings(read_toml(path), settings)
     raw.setdefault("name", path.stem)
     if name is not None:
         raw["name"] = name
+    if is_sweep(raw):
+        raise ConfigError("this is a sweep: it has several values", where={"file": path}, fix=f"basis-bt sweep {path}")
     config = build_config(raw, source=str(path))
     check_target(folder, name=config.name, overwrite=overwrite)
     result = run(config)

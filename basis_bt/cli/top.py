@@ -21,11 +21,12 @@ def command(run: str, metric: str | None, n: int, robust: bool, save: bool, shap
 
     kept = load_sweep(Path(root), run)
     metric = metric or kept.metric
-    frame = kept.top(n, metric=metric)
     if robust:
         from basis_bt.reports.robustness import robust_scores
 
-        frame = robust_scores(kept.trials, axes=kept.columns, metric=metric).head(n)
+        frame = robust_scores(kept.trials, axes=kept.columns, metric=metric, top=max(100, n)).head(n)
+    else:
+        frame = kept.top(n, metric=metric)
     print_frame(frame, shape=shape)
     if save:
         for trial in frame["trial"].to_list():

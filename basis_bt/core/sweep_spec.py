@@ -51,6 +51,8 @@ class SweepSpec:
             raise ValueError('trials goes with design = "random": how many points to draw')
         if self.trials is not None and self.trials < 1:
             raise ValueError(f"trials must be at least 1, found {self.trials}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, found {self.seed}")
         if not 0 <= self.best <= 100:
             raise ValueError(f"best must be between 0 and 100, found {self.best}")
 
@@ -173,8 +175,8 @@ def _leaves(tables: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _is_axis(key: str, value: Any) -> bool:
     if isinstance(value, Mapping):
-        return bool(value) and {"from", "to"} <= set(value)
-    if not isinstance(value, list) or key == "combo.pairs":
+        return bool(RANGE_KEYS & set(value))
+    if not isinstance(value, list | tuple) or key == "combo.pairs":
         return False
     depth = _list_depth(_hint(key))
     return depth == 0 or (bool(value) and all(_list_depth_of(item) >= depth for item in value))
@@ -192,7 +194,7 @@ def _list_depth(hint: Any) -> int:
 
 
 def _list_depth_of(value: Any) -> int:
-    return 1 + min(map(_list_depth_of, value), default=1) if isinstance(value, list) else 0
+    return 1 + min(map(_list_depth_of, value), default=1) if isinstance(value, list | tuple) else 0
 
 
 def _axis(key: str, value: Any, *, spec: SweepSpec, notes: list[str]) -> Axis:
@@ -227,12 +229,17 @@ def _range(key: str, value: Mapping[str, Any], *, spec: SweepSpec, notes: list[s
     unknown = set(value) - RANGE_KEYS
     if unknown:
         raise ConfigError(f"{key}: unknown key of a range: {', '.join(sorted(unknown))}", fix="from, to, steps, scale")
+    missing = {"from", "to"} - set(value)
+    if missing:
+        raise ConfigError(f"{key}: a range without {' and '.join(sorted(missing))}", fix="from, to, steps, scale")
+    kinds = {_hint(key), *typing.get_args(_hint(key))}
     try:
+        if str not in kinds and any(isinstance(value[end], str) for end in ("from", "to")):
+            raise ValueError(f"must go from a number to a number, found {value['from']!r} and {value['to']!r}")
         low, high = parse_hours_or_number(value["from"]), parse_hours_or_number(value["to"])
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{key}: {error}", fix="a range goes from a number to a number") from None
     steps, scale = value.get("steps"), value.get("scale", "lin")
-    kinds = {_hint(key), *typing.get_args(_hint(key))}
     is_whole = int in kinds and float not in kinds
     if scale not in ("lin", "log"):
         raise ConfigError(f"{key}.scale: must be 'lin' or 'log', found {scale!r}", fix="see docs/sweeps.md")

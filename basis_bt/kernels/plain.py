@@ -16,28 +16,12 @@ from basis_bt.kernels.decisions import preflight
 from basis_bt.kernels.fees import set_fee
 from basis_bt.kernels.fills import book_costs, net_share, take_leg
 from basis_bt.kernels.funding import funding_usd
-from basis_bt.kernels.metrics import Sums, simple_return
+from basis_bt.kernels.metrics import Sums
+from basis_bt.kernels.search import Alike, next_entry, next_exit
 from basis_bt.kernels.sizing import combo_quantity, is_capital, meets_minimums
 from basis_bt.kernels.status import MARK_MISSING, OK
 from basis_bt.kernels.structs import BASIS, DELTA, FUNDING, N_BOOKS, Totals
-
-BLOCK = 64  # bars of a signal whose extremes are kept
-
-
-class PlainMarket(NamedTuple):
-    """What plain trials of one combo and signal share beside the market.
-
-    ``next_tradable`` ``(n_bars,)``: the first bar at or after each that both legs can be traded in, or ``n_bars``;
-    ``settlement_bar`` of each settlement and ``n_bars`` after the last; ``highest`` and ``lowest`` of each block of the
-    signal; ``is_missing``: whether a leg has no bar.
-    """
-
-    next_tradable: np.ndarray
-    settlement_bar: np.ndarray
-    highest: np.ndarray
-    lowest: np.ndarray
-    is_missing: np.ndarray
-    has_missing: bool
+from basis_bt.kernels.track import Track, draw_curve, track_flat, track_held
 
 
 class Paid(NamedTuple):
@@ -72,112 +56,6 @@ def new_scratch(n_bars, is_sampled):
         np.empty(n_bars), np.empty(n_bars if is_sampled else 0), np.empty(n_bars), np.empty(10),
         np.zeros((2, N_BOOKS)), np.empty(2), np.empty(2),
     )  # fmt: skip
-
-
-@kernel
-def plain_market(tradable, missing, signal, first_settlement):
-    """What plain trials share, from the arrays of a market."""
-    n_bars = len(signal)
-    next_tradable, is_missing = np.empty(n_bars, dtype=np.int64), np.empty(n_bars, dtype=np.bool_)
-    upcoming, has_missing = n_bars, False
-    for bar in range(n_bars - 1, -1, -1):
-        if tradable[bar].all():
-            upcoming = bar
-        next_tradable[bar] = upcoming
-        is_missing[bar] = missing[bar].any()
-        has_missing = has_missing or is_missing[bar]
-    settlement_bar = np.empty(first_settlement[n_bars] + 1, dtype=np.int64)
-    settlement_bar[first_settlement[n_bars]] = n_bars
-    for bar in range(n_bars):
-        settlement_bar[first_settlement[bar] : first_settlement[bar + 1]] = bar
-    n_blocks = (n_bars + BLOCK - 1) // BLOCK
-    highest, lowest = np.full(n_blocks, -math.inf), np.full(n_blocks, math.inf)
-    for bar in range(n_bars):
-        if not math.isnan(signal[bar]):
-            highest[bar // BLOCK] = max(highest[bar // BLOCK], signal[bar])
-            lowest[bar // BLOCK] = min(lowest[bar // BLOCK], signal[bar])
-    return PlainMarket(next_tradable, settlement_bar, highest, lowest, is_missing, has_missing)
-
-
-@kernel
-def next_at_or_above(values, highest, bar, level, nearest):
-    """The first bar from ``bar`` on whose value is at least ``level`` (or the number of bars), and ``nearest``: the
-    highest value that was passed by, or what it was before."""
-    n_bars = len(values)
-    while bar < n_bars:
-        end = min((bar // BLOCK + 1) * BLOCK, n_bars)
-        if highest[bar // BLOCK] >= level:
-            for t in range(bar, end):
-                if values[t] >= level:
-                    return t, nearest
-                if values[t] > nearest:
-                    nearest = values[t]
-        else:
-            nearest = max(nearest, highest[bar // BLOCK])
-        bar = end
-    return n_bars, nearest
-
-
-@kernel
-def next_at_or_below(values, lowest, bar, level, nearest):
-    """The first bar from ``bar`` on whose value is at most ``level`` (or the number of bars), and ``nearest``: the
-    lowest value that was passed by, or what it was before."""
-    n_bars = len(values)
-    while bar < n_bars:
-        end = min((bar // BLOCK + 1) * BLOCK, n_bars)
-        if lowest[bar // BLOCK] <= level:
-            for t in range(bar, end):
-                if values[t] <= level:
-                    return t, nearest
-                if values[t] < nearest:
-                    nearest = values[t]
-        else:
-            nearest = min(nearest, lowest[bar // BLOCK])
-        bar = end
-    return n_bars, nearest
-
-
-class Alike(NamedTuple):
-    """Thresholds that make every decision of a trial as it was: ``above_entry < entry <= entry_to`` and
-    ``exit_from <= exit < under_exit``."""
-
-    above_entry: float
-    entry_to: float
-    exit_from: float
-    under_exit: float
-
-
-@inlined_kernel
-def next_entry(bar, signal, highest, lowest, rule, alike):
-    """The first bar from ``bar`` on in which the rule wants to enter (or the number of bars), the direction, and what
-    is left of the thresholds that are alike."""
-    n_bars, direction = len(signal), 1
-    entry_bar, passed = next_at_or_above(signal, highest, bar, rule.entry, alike.above_entry)
-    if rule.reverse:
-        short_bar, short_passed = next_at_or_below(signal, lowest, bar, -rule.entry, -passed)
-        passed = -short_passed
-        if short_bar < entry_bar:
-            entry_bar, direction = short_bar, -1
-    reached = direction * signal[entry_bar] if entry_bar < n_bars else math.inf
-    return entry_bar, direction, Alike(passed, min(alike.entry_to, reached), alike.exit_from, alike.under_exit)
-
-
-@inlined_kernel
-def next_exit(entry_bar, direction, signal, highest, lowest, rule, alike):
-    """The first bar after an entry in which signal or longest hold want to leave (or the number of bars), and what is
-    left of the thresholds that are alike."""
-    n_bars = len(signal)
-    first = min(entry_bar + max(rule.min_hold_bars, 1), n_bars)
-    if direction > 0:
-        leave, passed = next_at_or_below(signal, lowest, first, rule.exit, alike.under_exit)
-    else:
-        leave, passed = next_at_or_above(signal, highest, first, -rule.exit, -alike.under_exit)
-        passed = -passed
-    reached = direction * signal[leave] if leave < n_bars else -math.inf
-    if rule.max_hold_bars >= 0:
-        leave = min(leave, entry_bar + max(rule.max_hold_bars, 1))
-    left = Alike(alike.above_entry, alike.entry_to, max(alike.exit_from, reached), passed)
-    return min(leave, n_bars), left
 
 
 @inlined_kernel
@@ -242,100 +120,6 @@ def hold(first, end, cash_usd, stop_usd, p0, p1, reference, close_price, paid, s
             break
     books[0, DELTA], books[1, DELTA], books[other, BASIS] = delta0, delta1, basis
     return OK, first + n, cash_usd, notional_usd
-
-
-class Track(NamedTuple):
-    """Where the returns and drawdowns of a trial stand after some of its rows."""
-
-    last_usd: float
-    n_moved: int
-    n_stale: int
-    peak_usd: float
-    peak_bar: int
-    trough_usd: float
-    is_under: bool
-    deepest: float
-    longest_bars: int
-
-
-@inlined_kernel
-def track_flat(first, end, track):
-    """Rows ``first`` to ``end`` without a position: the equity of the row before them."""
-    if first >= end:
-        return track
-    equity, longest = track.last_usd, track.longest_bars
-    if equity >= track.peak_usd:
-        if track.is_under:
-            longest = max(longest, first - track.peak_bar)
-        deepest = max(track.deepest, 1.0 - track.trough_usd / track.peak_usd)
-        return Track(equity, track.n_moved, track.n_stale, equity, end - 1, equity, False, deepest, longest)
-    longest = max(longest, end - 1 - track.peak_bar)
-    trough = min(track.trough_usd, equity)
-    return Track(
-        equity, track.n_moved, track.n_stale, track.peak_usd, track.peak_bar, trough, True, track.deepest, longest
-    )
-
-
-@inlined_kernel
-def track_held(first, end, is_out, track, plain, capital_usd, equity_usd, moved):
-    """Rows ``first`` to ``end``, stale where a leg has no bar; ``is_out``: the last one is without a position."""
-    n, n_stale, last = track.n_moved, track.n_stale, track.last_usd
-    if plain.has_missing:
-        for bar in range(first, end):
-            if plain.is_missing[bar] and not (is_out and bar == end - 1):
-                n_stale += 1
-                continue
-            value = simple_return(equity_usd[bar], last, capital_usd)
-            last = equity_usd[bar]
-            if value != 0.0:
-                moved[n] = value
-                n += 1
-    else:
-        n += returns_of_rows(equity_usd[first:end], last, capital_usd, moved[n : n + end - first])
-        last = equity_usd[end - 1]
-    peak, peak_bar, trough, is_under, deepest, longest = drawdown_of_rows(
-        equity_usd[first:end], first, is_out, plain.is_missing[first:end], plain.has_missing, track
-    )
-    return Track(last, n, n_stale, peak, peak_bar, trough, is_under, deepest, longest)
-
-
-@inlined_kernel
-def drawdown_of_rows(rows, first, is_out, is_missing, has_missing, track):
-    """The drawdown's part of a ``Track`` after rows."""
-    peak, peak_bar, trough, is_under = track.peak_usd, track.peak_bar, track.trough_usd, track.is_under
-    deepest, longest, fresh = track.deepest, track.longest_bars, -1  # the row before is without a position
-    for k in range(len(rows)):
-        if has_missing and is_missing[k] and not (is_out and k == len(rows) - 1):
-            continue
-        equity, fresh = rows[k], k
-        if equity >= peak:
-            if is_under:
-                longest = max(longest, first + k - peak_bar)
-                deepest = max(deepest, 1.0 - trough / peak)
-            peak, peak_bar, trough, is_under = equity, first + k, equity, False
-        else:
-            trough, is_under = min(trough, equity), True
-    if is_under:
-        longest = max(longest, first + fresh - peak_bar)
-    return peak, peak_bar, trough, is_under, deepest, longest
-
-
-@kernel
-def returns_of_rows(rows, before_usd, capital_usd, out):
-    """Write the returns of rows that are not zero to ``out``; how many these are."""
-    out[0] = simple_return(rows[0], before_usd, capital_usd)
-    n_zero = int(out[0] == 0.0)
-    for k in range(1, len(rows)):
-        out[k] = simple_return(rows[k], rows[k - 1], capital_usd)
-        n_zero += out[k] == 0.0
-    if n_zero == 0:
-        return len(rows)
-    n = 0
-    for k in range(len(rows)):
-        if out[k] != 0.0:
-            out[n] = out[k]
-            n += 1
-    return n
 
 
 @inlined_kernel
@@ -492,14 +276,3 @@ def plain_trial(market, plain, combo, rule, size, costs, fees, fills, scratch):
     sums = Sums(end, deepest, track.longest_bars, n_bars, held_bars, notional, closed, won, trade_bars)
     totals = Totals(status, status_bar, 0, 0, n_trades, n_refused, 0, 0, 0, 0, 0, math.inf, math.inf, turnover)
     return totals, sums, track.n_moved, n_bars - track.n_stale, alike
-
-
-@inlined_kernel
-def draw_curve(first, entry, end, is_out, before_usd, plain, equity_usd, curve_usd):
-    """Equity at each bar from ``first`` to ``end``: that before the entry, then the last fresh one."""
-    curve_usd[first:entry] = before_usd
-    last = before_usd
-    for bar in range(entry, end):
-        if not plain.is_missing[bar] or (is_out and bar == end - 1):
-            last = equity_usd[bar]
-        curve_usd[bar] = last

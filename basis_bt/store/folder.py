@@ -298,6 +298,12 @@ def write_bytes(data: bytes, path: Path) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def name_of(path: Path) -> tuple[str, str]:
+    """The table and the run that a file of a run folder, whole or a part, belongs to."""
+    is_part = path.stem.isdigit()
+    return (path.parent.name, path.parent.parent.name) if is_part else (path.stem, path.parent.name)
+
+
 def read_table(path: Path, *, sha256: str) -> pl.DataFrame:
     """Read a table whose bytes are those of a manifest.
 
@@ -309,23 +315,23 @@ def read_table(path: Path, *, sha256: str) -> pl.DataFrame:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    where = {"path": path}
+    where, name = {"path": path}, name_of(path)[0]
     fix = "restore the file from a copy, or run again with the same configuration"
     try:
         if path.is_symlink():
-            raise StoreError(f"table {path.stem!r} is a symbolic link, not a file of the run", where=where, fix=fix)
+            raise StoreError(f"table {name!r} is a symbolic link, not a file of the run", where=where, fix=fix)
         data = path.read_bytes()
     except OSError as error:
-        raise StoreError(f"table {path.stem!r} cannot be read: {error.strerror}", where=where, fix=fix) from error
+        raise StoreError(f"table {name!r} cannot be read: {error.strerror}", where=where, fix=fix) from error
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         facts = {**where, "bytes": len(data), "sha256": found[:12], "manifest": sha256[:12]}
-        raise StoreError(f"table {path.stem!r} is damaged: its bytes are not those that were written",
+        raise StoreError(f"table {name!r} is damaged: its bytes are not those that were written",
                          where=facts, fix=fix)  # fmt: skip
     try:
         return pl.DataFrame(pl.from_arrow(pq.read_table(pa.BufferReader(data))))
     except (pa.ArrowException, OSError, pl.exceptions.PolarsError) as error:
-        raise StoreError(f"table {path.stem!r} is not a readable parquet file", where=where, fix=fix) from error
+        raise StoreError(f"table {name!r} is not a readable parquet file", where=where, fix=fix) from error
 
 
 def manifest_text(manifest: Mapping[str, Any]) -> str:
@@ -366,6 +372,7 @@ def move_into_place(building: Path, target: Path) -> None:
     aside = building.with_name(building.name.removesuffix(".tmp") + ".old")
     replacing = target.exists()
     if replacing:
+        shutil.rmtree(aside, ignore_errors=True)  # the target is whole: what a dead process left
         os.rename(target, aside)
     try:
         os.rename(building, target)

@@ -76,7 +76,10 @@ class PartialRun:
         if self._lock is None:
             return
         if self._is_ours() and not (self._is_begun() and self._journal()[0]):
-            shutil.rmtree(self.path, ignore_errors=True)
+            trash = self.path.with_name(f".{self.name}.{os.getpid()}.tmp")  # at once: nobody locks what is half gone
+            with contextlib.suppress(OSError):
+                os.rename(self.path, trash)
+            shutil.rmtree(trash, ignore_errors=True)
         with contextlib.suppress(OSError):
             self._lock.close()
         self._lock = None

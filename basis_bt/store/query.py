@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from basis_bt.core.errors import QueryError, QueryLimitError, StoreError
-from basis_bt.store.folder import list_runs, table_of
+from basis_bt.store.folder import list_runs, name_of, table_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -235,8 +235,9 @@ def _verified_schema(path: Path, *, sha256: str) -> "pa.Schema":
                 raise OSError("not the bytes that were written")
         return pq.read_schema(path, memory_map=False).remove_metadata()
     except (pa.ArrowException, OSError) as error:
+        table, run = name_of(path)
         raise StoreError(
-            f"table {path.stem!r} of run {path.parent.name!r} is missing or damaged",
+            f"table {table!r} of run {run!r} is missing or damaged",
             where={"path": path},
             fix="restore the file from a copy, or remove the run's folder",
         ) from error

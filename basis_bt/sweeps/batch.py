@@ -8,7 +8,7 @@ import numpy as np
 from basis_bt.backtest.prepare import Parameters, Prepared
 from basis_bt.kernels.many import run_plain_trials
 from basis_bt.kernels.metrics import Metrics, trial_metrics
-from basis_bt.kernels.plain import PlainMarket, plain_market
+from basis_bt.kernels.search import PlainMarket, plain_market
 from basis_bt.kernels.status import OK
 from basis_bt.kernels.structs import CERTAIN, Market, Recorded, recorded
 from basis_bt.kernels.trial import run_trial

@@ -22,7 +22,15 @@ from basis_bt.market.files import file_hash
 from basis_bt.signals import Signal, evaluate
 from basis_bt.sweeps.batch import STATUSES, Cell, make_cell
 
-KEPT_PANELS, KEPT_SIGNALS, KEPT_CELLS = 3, 512, 512
+KEPT_PANELS, KEPT_SIGNALS = 3, 256
+KEPT_BARS, LEAST_KEPT, MOST_KEPT = 2**22, 4, 256  # of cells, each of which holds on to its panel
+
+
+def kept_cells(n_bars: int) -> int:
+    """How many cells of so many bars are kept."""
+    return max(LEAST_KEPT, min(KEPT_BARS // max(n_bars, 1), MOST_KEPT))
+
+
 T = TypeVar("T")
 
 
@@ -57,7 +65,8 @@ class Cells:
 
     ``signals`` are all signals of the sweep by combo, so that a panel is read once with the history all of them need;
     ``own_signal`` is the caller's, instead of the configured ones. ``inputs`` are the files read so far, here or by an
-    earlier process of the sweep, as rows of a manifest; ``met`` hears of them as they are read.
+    earlier process of the sweep, as rows of a manifest; ``met`` hears of them as they are read. ``n_bars``, about, of a
+    cell decides how many are kept.
     """
 
     own_signal: Signal | None = None
@@ -65,9 +74,13 @@ class Cells:
     met: Callable[[Mapping[str, Any]], None] = lambda _: None
     inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     flags: dict[str, None] = field(default_factory=dict)
+    n_bars: int = 10_000
     _panels: Kept[Panel] = field(default_factory=lambda: Kept(KEPT_PANELS))
     _signals: Kept[np.ndarray] = field(default_factory=lambda: Kept(KEPT_SIGNALS))
-    _cells: Kept[Cell | Failure] = field(default_factory=lambda: Kept(KEPT_CELLS))
+    _cells: Kept[Cell | Failure] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._cells = Kept(kept_cells(self.n_bars))
 
     def get(self, raw: Mapping[str, Any]) -> Cell | Failure:
         """The cell of a configuration, or why there is none."""

@@ -33,11 +33,12 @@ def configured_combos(raw: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     patterns = combo["pairs"]
     if set(combo) != {"pairs"} or not isinstance(patterns, list) or not patterns:
         raise ConfigError("combo.pairs: give a list of patterns and no legs beside it", fix="see docs/sweeps.md")
-    root = raw.get("data", {}).get("root")
+    data, rule = raw.get("data"), raw.get("rule")
+    root = data.get("root") if isinstance(data, Mapping) else None
     if not isinstance(root, str):
         raise ConfigError("data.root: missing", fix="name the market folder whose pairs are meant")
     loaded = _loaded(root)
-    is_mirrored = bool(raw.get("rule", {}).get("reverse", False))
+    is_mirrored = isinstance(rule, Mapping) and rule.get("reverse") in (True, [True])
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for number, pattern in enumerate(patterns):
         if not isinstance(pattern, Mapping) or set(pattern) != PAIR_KEYS:

@@ -40,7 +40,7 @@ def daily_returns(plan: Plan, trials: np.ndarray, *, threads: int) -> Returns:
     """
     curves: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(trials)
     end_usd = np.full(len(trials), np.nan)
-    cells, failures = Cells(warmup=plan.signals), dict[str, int]()
+    cells, failures = Cells(warmup=plan.signals, n_bars=plan.n_bars), dict[str, int]()
     for start in range(0, len(trials), TRIALS_AT_ONCE):
         job = make_job(plan, cells, 0, trials[start : start + TRIALS_AT_ONCE], failures=failures)
         for tasks in _by_stretch(job.tasks):

@@ -39,7 +39,7 @@ def n_asked(space: Space) -> int:
         return math.prod(len(axis.values) for axis in space.axes)
     if space.spec.design == "zip":
         return max((len(axis.values) for axis in space.axes), default=1)
-    return (space.spec.trials or 1) if space.axes else 1
+    return space.spec.trials or 1
 
 
 def make_design(space: Space) -> Design:
@@ -51,9 +51,11 @@ def make_design(space: Space) -> Design:
     Raises
     ------
     ConfigError
-        If zipped axes have several lengths.
+        If zipped axes have several lengths, or a random design has no axis.
     """
     axes, spec = space.axes, space.spec
+    if spec.design == "random" and not axes:
+        raise ConfigError("a random design has nothing to draw from", fix="give a key a list or a range of values")
     if spec.design == "grid":
         return Design(axes=axes, n_trials=n_asked(space))
     if spec.design == "zip":
@@ -81,11 +83,7 @@ def _first_places(values: Sequence[Any]) -> np.ndarray:
 def _drawn(axis: Axis, share: np.ndarray) -> np.ndarray:
     if not axis.is_drawn:
         return np.minimum((share * len(axis.values)).astype(np.int64), len(axis.values) - 1)
-    if axis.is_log:
-        values = np.exp(math.log(axis.low) + share * (math.log(axis.high) - math.log(axis.low)))
-    else:
-        values = axis.low + share * (axis.high - axis.low)
-    return np.rint(values).astype(np.int64) if axis.is_whole else np.clip(values, axis.low, axis.high)
+    return np.array([axis.at(one) for one in share.tolist()])
 
 
 def _slow_first(axes: Sequence[Axis], columns: list[np.ndarray]) -> list[np.ndarray]:

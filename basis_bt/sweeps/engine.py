@@ -1,6 +1,7 @@
 """The front door of sweeps: ``sweep()``."""
 
 import dataclasses
+import math
 import os
 import sys
 import time
@@ -18,6 +19,7 @@ from basis_bt.core.errors import ConfigError, KernelError, StoreError
 from basis_bt.core.rulebook import rulebook_hash
 from basis_bt.market.remote import market_root
 from basis_bt.signals import Signal
+from basis_bt.store.folder import check_run_name
 from basis_bt.store.partial import PartialRun
 from basis_bt.sweeps.batch import STATUSES, Batch
 from basis_bt.sweeps.cells import Cells, series_hash
@@ -105,6 +107,7 @@ def describe(
     config: Mapping[str, Any], *, threads: int | None, engine: str, runs: Path, allow_large: bool = False
 ) -> str:
     """What a sweep would run, as its pre-flight line says it; refused where the sweep would be."""
+    check_run_name(_name(config, None))
     plan = make_plan(config, check=_size_check(_threads(threads), runs, allow_large))
     notes = [*plan.space.notes, *plan.design.notes]
     return "\n".join([*notes, plan.sentence(threads=_threads(threads), engine=engine)])
@@ -124,6 +127,7 @@ def _run_parts(
         warmup=None if own else plan.signals,
         met=lambda found: parts.note("inputs", found),
         inputs=known,
+        n_bars=plan.n_bars,
     )
     failures: dict[int, dict[str, int]] = {}
     rows = Rows(plan)
@@ -243,15 +247,20 @@ def _outcome(
             "metric": spec.metric,
             "axes": [axis_dict(axis) for axis in plan.space.axes],
             "columns": [parameter_column(axis) for axis in plan.space.axes],
-            "best": tally.best.row(0, named=True) if tally.best.height else None,
+            "best": _finite(tally.best.row(0, named=True)) if tally.best.height else None,
             "best_trials": best["trial"].to_list(),
             "failures": [{"error": text, "trials": n} for text, n in list(facts["failures"].items())[:20]],
             "expression": None if expression is None else str(expression),
-            **plan.identity(),
+            "identity": plan.identity(),
         },
         "wall_seconds": time.perf_counter() - started,
     }
     return manifest, tables
+
+
+def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row for a manifest, which holds no infinite rate."""
+    return {name: None if isinstance(one, float) and not math.isfinite(one) else one for name, one in row.items()}
 
 
 def _name(config: str | Path | Mapping[str, Any], name: str | None) -> str:

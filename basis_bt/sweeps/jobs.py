@@ -1,5 +1,7 @@
 """The parts of a sweep as work for an engine, and what comes back as rows of a table."""
 
+import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -137,21 +139,17 @@ def parameter_column(axis: Axis) -> str:
 
 def _column_of(axis: Axis) -> pl.Series:
     """The values of an axis as a column takes them: numbers, durations in hours, text, else JSON."""
-    import json
-
     values = list(axis.values)
     if axis.key == "combo":
         return pl.Series([combo_text(one) for one in values])
-    kinds = {type(one) for one in values}
-    if kinds <= {bool} or kinds <= {str} or kinds <= {int}:
-        if kinds <= {str} and axis.key.endswith("_hours") | (axis.key == "signal.hours"):
-            return pl.Series([parse_hours_or_number(one) for one in values])
+    kinds = {type(one) for one in values if one is not None}
+    is_duration = axis.key.endswith("hours")
+    if kinds <= {bool} or kinds <= {int} or (kinds <= {str} and not is_duration):
         return pl.Series(values)
-    if kinds <= {int, float}:
-        return pl.Series([float(one) for one in values])
     if kinds <= {int, float, str}:
-        try:
-            return pl.Series([parse_hours_or_number(one) for one in values])
-        except ValueError:
-            pass
-    return pl.Series([one if isinstance(one, str) else json.dumps(one, sort_keys=True, default=str) for one in values])
+        with contextlib.suppress(ValueError):
+            return pl.Series([None if one is None else parse_hours_or_number(one) for one in values])
+    texts = (str, type(None))
+    return pl.Series([
+        one if isinstance(one, texts) else json.dumps(one, sort_keys=True, default=str) for one in values
+    ])  # fmt: skip

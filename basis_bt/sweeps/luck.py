@@ -213,7 +213,7 @@ def _drawn(ran: pl.DataFrame, metric: str, *, most_trials: int, seed: int) -> np
     every = ran["trial"].to_numpy()
     if len(every) <= most_trials:
         return every
-    best = {best_of(ran, metric=one, n=1)["trial"][0] for one in (metric, "sharpe")}
+    best = {trial for one in (metric, "sharpe") for trial in best_of(ran, metric=one, n=1)["trial"].to_list()}
     others = np.setdiff1d(every, list(best))
     drawn = np.random.Generator(np.random.PCG64(seed)).choice(others, size=most_trials - len(best), replace=False)
     return np.array(sorted({*drawn.tolist(), *best}), dtype=np.int64)

@@ -47,7 +47,7 @@ def write_sweep_report(
     if varying:
         figures.append(("all trials", parallel_figure(sweep.trials, axes=varying, metric=metric, title=title)))
     facts = sweep.manifest["sweep"]
-    best = facts["best"]
+    best = next(sweep.top(1, metric=metric).iter_rows(named=True), None)
     told = [
         ("trials", f"{facts['n_trials']:,}"),
         ("status", ", ".join(f"{word} {n:,}" for word, n in facts["status"].items())),

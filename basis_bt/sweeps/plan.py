@@ -7,20 +7,24 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from basis_bt.backtest.engine import versions
+from basis_bt.backtest.parameters import borrowed_legs
 from basis_bt.backtest.prepare import configured_signal
 from basis_bt.core.config import build_config, config_dict, read_toml
 from basis_bt.core.errors import BasisBtError, ConfigError
 from basis_bt.core.models import Config
+from basis_bt.core.rulebook import is_coin_margined, rulebook_hash
 from basis_bt.core.sweep_spec import Axis, Space, SweepSpec, read_space
 from basis_bt.core.units import parse_instant, to_us
 from basis_bt.signals import Signal
 from basis_bt.sweeps.batch import METRICS
+from basis_bt.sweeps.cells import kept_cells
 from basis_bt.sweeps.combos import configured_combos
 from basis_bt.sweeps.design import Design, make_design, n_asked
 from basis_bt.sweeps.fast_axes import is_fast
@@ -31,6 +35,8 @@ BYTES_PER_TRIAL = 8.0 * len(METRICS) * 0.9
 # trials of one part: as many as take a fraction of a second
 BAR_TRIALS_OF_PART, BAR_TRIALS_OF_PART_WHOLE = 2**27, 2**22
 LEAST_PART, MOST_PART = 256, 2**16
+# a cell beside its panel, and what the cells of one part may take
+BYTES_PER_BAR, BYTES_OF_PART, SECONDS_PER_CELL = 90.0, 2**28, 0.013
 MOST_SECONDS, MOST_TRIALS, MOST_DISK_SHARE, MOST_MEMORY_SHARE = 24 * 3600.0, 20_000_000, 0.8, 0.5
 
 
@@ -46,7 +52,7 @@ class Plan:
     design: Design
     base: Config
     n_bars: int
-    is_whole: bool
+    needs_whole_trial: bool
 
     @property
     def n_trials(self) -> int:
@@ -68,8 +74,10 @@ class Plan:
     @cached_property
     def part_trials(self) -> int:
         """Trials of one part file: the same whatever computes them, a power of two."""
-        room = (BAR_TRIALS_OF_PART_WHOLE if self.is_whole else BAR_TRIALS_OF_PART) // max(self.n_bars, 1)
-        least = 16 if self.is_whole else LEAST_PART
+        room = (BAR_TRIALS_OF_PART_WHOLE if self.needs_whole_trial else BAR_TRIALS_OF_PART) // max(self.n_bars, 1)
+        trials_a_cell = self.n_trials / self.n_cells
+        room = min(room, max(int(trials_a_cell * BYTES_OF_PART // (self.n_bars * BYTES_PER_BAR)), 16))
+        least = 16 if self.needs_whole_trial else LEAST_PART
         wanted = min(room, max(self.n_trials // 16, least), MOST_PART)
         return 2 ** max(int(math.log2(max(wanted, least))), 0)
 
@@ -82,12 +90,18 @@ class Plan:
         """Numbers of the trials of a part."""
         return np.arange(part * self.part_trials, min((part + 1) * self.part_trials, self.n_trials))
 
-    @property
-    def seconds(self) -> float:
-        """Estimated time of one thread."""
-        slow = math.prod(max(len(self.space.axes[place].values), 1) for place in self.slow)
-        per_bar = NS_PER_BAR_WHOLE if self.is_whole else NS_PER_BAR
-        return self.n_trials * self.n_bars * per_bar * 1e-9 + 0.002 * min(slow, self.n_trials)
+    @cached_property
+    def n_cells(self) -> int:
+        """Most cells its trials have."""
+        axes = [self.space.axes[place] for place in self.slow]
+        if any(axis.is_drawn for axis in axes):
+            return self.n_trials
+        return min(self.n_trials, math.prod(len(axis.values) for axis in axes))
+
+    def seconds(self, threads: int) -> float:
+        """Estimated time; cells are prepared by one thread."""
+        per_bar = NS_PER_BAR_WHOLE if self.needs_whole_trial else NS_PER_BAR
+        return self.n_trials * self.n_bars * per_bar * 1e-9 / threads + SECONDS_PER_CELL * self.n_cells
 
     @property
     def disk_bytes(self) -> float:
@@ -99,7 +113,9 @@ class Plan:
         panel = self.n_bars * len(self.base.combo.legs) * 8 * 40.0
         per_trial = 8.0 * (len(METRICS) + 40 + len(self.space.axes))
         columns = 0 if self.space.spec.design == "grid" else 8.0 * self.n_trials * len(self.space.axes)
-        return 150e6 + 3 * panel + 5 * columns + (2 * threads + 2) * self.part_trials * per_trial
+        kept = min(self.n_cells, kept_cells(self.n_bars)) * self.n_bars * 240.0
+        in_work = (threads + 2) * min(self.part_trials, self.n_cells) * self.n_bars * BYTES_PER_BAR
+        return 150e6 + 3 * panel + kept + in_work + 5 * columns + (2 * threads + 2) * self.part_trials * per_trial
 
     def values_of(self, trial: int) -> dict[str, Any]:
         """Key and value of each axis at a trial."""
@@ -133,21 +149,19 @@ class Plan:
         return out or [configured_signal(config)]
 
     def identity(self) -> dict[str, Any]:
-        """What decides every byte of the result but the input files."""
+        """What decides every byte of the result but the input files, by the name a user would know it by."""
         from basis_bt import __version__
-        from basis_bt.kernels._jit import source_hash
 
         tables = {**self.space.raw, "axes": [axis_dict(axis) for axis in self.space.axes]}
         tables.pop("name", None)
-        spec = {name: getattr(self.space.spec, name) for name in ("design", "trials", "seed", "metric", "best")}
-        kernels = source_hash(Path(__file__).parents[1] / "kernels")
+        spec = dataclasses.asdict(self.space.spec)
+        told = json.dumps([tables, spec, self.part_trials], sort_keys=True, default=str)
         return {
-            "configuration": hashlib.sha256(
-                json.dumps([tables, spec], sort_keys=True, default=str).encode()
-            ).hexdigest(),
+            "configuration": hashlib.sha256(told.encode()).hexdigest(),
             "package version": __version__,
-            "kernels": kernels,
-            "part_trials": self.part_trials,
+            "package": hash_of_sources(),
+            "rulebook": rulebook_hash(),
+            "versions": versions()["versions"],
         }
 
     def sentence(self, *, threads: int, engine: str) -> str:
@@ -159,8 +173,17 @@ class Plan:
         return (
             f"{self.n_trials:,} trials ({axes}), about {self.n_bars:,} bars each; "
             f"memory {_size(self.memory_bytes(threads))}, disk {_size(self.disk_bytes)}, "
-            f"about {_time(self.seconds / threads)} on {threads} {engine}"
+            f"about {_time(self.seconds(threads))} on {threads} {engine}"
         )
+
+
+@cache
+def hash_of_sources() -> str:
+    """Hash of all of this package's modules: one installed to be worked on has the same version all along."""
+    digest, root = hashlib.sha256(), Path(__file__).parents[1]
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def value_at(axis: Axis, place: Any) -> Any:
@@ -204,25 +227,39 @@ def make_plan(
     if space.spec.metric not in METRICS:
         raise ConfigError(f"sweep.metric: {space.spec.metric!r} is no metric", fix=f"one of {', '.join(METRICS)}")
     span_us = to_us(parse_instant(base.data.end)) - to_us(parse_instant(base.data.start))
-    is_whole = base.wallets.mode == "segregated" or base.wallets.is_tested or base.fills.model != "certain"
-    is_whole = is_whole or len(base.combo.legs) != 2 or base.fills.reject_probability > 0.0
     undrawn = Design(axes=space.axes, n_trials=n_asked(space))
-    plan = Plan(
-        space=space, design=undrawn, base=base, n_bars=max(int(span_us // base.data.bar_us), 1), is_whole=is_whole
-    )
+    n_bars = max(int(span_us // base.data.bar_us), 1)
+    plan = Plan(space=space, design=undrawn, base=base, n_bars=n_bars, needs_whole_trial=needs_whole_trial(base))
     if check is not None:
         check(plan)
     return dataclasses.replace(plan, design=make_design(space))
 
 
+def needs_whole_trial(config: Config) -> bool:
+    """Whether the plain kernel will not do, as far as a configuration alone tells; see ``batch.is_plain``."""
+    return bool(
+        config.wallets.mode == "segregated"
+        or config.wallets.is_tested
+        or config.wallets.cash_yield_apr != 0.0
+        or config.fills.model != "certain"
+        or config.fills.reject_probability > 0.0
+        or config.costs.fee_tier == "volume"
+        or len(config.combo.legs) != 2
+        or any(one.kind not in ("spot", "perp") or is_coin_margined(one) for one in config.combo.instruments)
+        or borrowed_legs(config)
+        or config.scenarios
+    )
+
+
 def plan_of_manifest(manifest: Mapping[str, Any]) -> Plan:
-    """The plan of a sweep that was kept, from its manifest alone."""
+    """The plan of a sweep that was kept, from its manifest alone: its trials, not its parts or estimates."""
     facts = manifest["sweep"]
     axes = tuple(_axis_of(one) for one in facts["axes"])
     spec = SweepSpec(**facts["spec"])
     space = Space(raw=manifest["config"], axes=axes, spec=spec)
     base = build_config(manifest["config"])
-    return Plan(space=space, design=make_design(space), base=base, n_bars=manifest["span"]["n_bars"], is_whole=False)
+    return Plan(space=space, design=make_design(space), base=base, n_bars=manifest["span"]["n_bars"],
+                needs_whole_trial=False)  # fmt: skip
 
 
 def _axis_of(one: Mapping[str, Any]) -> Axis:
@@ -243,8 +280,8 @@ def check_size(plan: Plan, *, threads: int, folder: Path | None) -> None:
     too_much = []
     if plan.n_trials > MOST_TRIALS:
         too_much.append(f"{plan.n_trials:,} trials are more than {MOST_TRIALS:,}")
-    if plan.seconds / threads > MOST_SECONDS:
-        too_much.append(f"they would take about {plan.seconds / threads / 60.0:,.0f} minutes")
+    if plan.seconds(threads) > MOST_SECONDS:
+        too_much.append(f"they would take about {plan.seconds(threads) / 60.0:,.0f} minutes")
     if plan.memory_bytes(threads) > MOST_MEMORY_SHARE * memory:
         too_much.append(f"memory {_size(plan.memory_bytes(threads))} is over half of this machine's {_size(memory)}")
     if folder is not None:
@@ -257,7 +294,7 @@ def check_size(plan: Plan, *, threads: int, folder: Path | None) -> None:
             where={
                 "trials": f"{plan.n_trials:,}",
                 "bytes": f"{plan.disk_bytes:,.0f}",
-                "minutes": f"{plan.seconds / threads / 60.0:,.1f}",
+                "minutes": f"{plan.seconds(threads) / 60.0:,.1f}",
             },
             fix="take fewer values, a random design, or allow it (--allow-large)",
         )

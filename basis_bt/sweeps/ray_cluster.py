@@ -97,9 +97,11 @@ def run_on_ray(jobs: Iterable[Job], *, sample_bars: np.ndarray = NO_SAMPLES) -> 
 def _own_signals() -> Iterator[None]:
     """Keep what this process does when it is told to end, which Ray would replace."""
     before = signal.getsignal(signal.SIGTERM)
-    yield
-    if before is not None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _run(

@@ -7,7 +7,7 @@ import numpy as np
 from basis_bt.core.errors import KernelError
 from basis_bt.core.units import from_us
 from basis_bt.kernels.metrics import trial_metrics
-from basis_bt.kernels.plain import plain_market
+from basis_bt.kernels.search import plain_market
 from basis_bt.kernels.status import OK, SENTENCES
 from basis_bt.kernels.structs import Market, Recorded, RuleParams, Totals, recorded
 from basis_bt.kernels.trial import run_trial

@@ -87,6 +87,8 @@ def walk_forward(
     metric = metric or plan.space.spec.metric
     if metric not in METRICS:
         raise ConfigError(f"{metric!r} is no metric", fix=f"one of {', '.join(METRICS)}")
+    if any(axis.key == "size.capital_usd" for axis in plan.space.axes):
+        raise ConfigError("walk-forward carries its capital on: size.capital_usd cannot vary", fix="give one value")
     failures: dict[str, int] = {}
     tasks = make_job(plan, Cells(warmup=plan.signals), 0, np.arange(plan.n_trials), failures=failures).tasks
     if not tasks:
