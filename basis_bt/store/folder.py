@@ -163,8 +163,8 @@ def load_table(path: Path, table: str) -> pl.DataFrame:
 
 
 def _table(path: Path, manifest: Mapping[str, Any], table: str) -> pl.DataFrame:
-    parts = [read_table(path / file, sha256=digest)
-             for file, digest in sorted(manifest["outputs"].items()) if table_of(file) == table]  # fmt: skip
+    files = sorted((file for file in manifest["outputs"] if table_of(file) == table), key=lambda file: (len(file), file))
+    parts = [read_table(path / file, sha256=manifest["outputs"][file]) for file in files]
     return parts[0] if len(parts) == 1 else pl.concat(parts)
 
 

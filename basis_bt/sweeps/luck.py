@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from basis_bt.core.errors import ConfigError, StoreError
+from basis_bt.core.units import US_PER_DAY
 from basis_bt.frames.funding_columns import history_hours
 from basis_bt.statistics.autocorrelation import lo_sharpe, newey_west_t
 from basis_bt.statistics.bootstrap import Interval, bootstrap_interval
@@ -29,6 +30,7 @@ from basis_bt.sweeps.plan import Plan, plan_of_manifest
 from basis_bt.sweeps.result import Sweep, best_of
 
 DAYS_PER_YEAR = 365.0
+SHORT_SHARE = 0.9  # of the days asked for
 MOST_TRIALS = 4096
 BLOCKS = (16, 14, 12, 10, 8)  # 12,870 to 70 ways to choose half of them
 LO_LAGS = 30
@@ -147,6 +149,12 @@ def luck(
     notes = [] if len(drawn) == ran.height else [f"judged on {len(drawn):,} of {ran.height:,} trials, drawn at random"]
     returns, judged = _returns(plan, ran, drawn, threads=threads)
     n_days, year = len(returns), math.sqrt(DAYS_PER_YEAR)
+    span_days = plan.n_bars * plan.base.data.bar_us / US_PER_DAY
+    if n_days < SHORT_SHARE * span_days:
+        notes.append(
+            f"judged on the {n_days:,} of {span_days:,.0f} days that the markets of all trials have: take combos apart "
+            "that were not traded all along"
+        )
     sharpes = _sharpes(returns, axis=0)
     best = int(np.argmax(sharpes))
     own, best_sharpe, variance = returns[:, best], float(sharpes[best]), float(np.var(sharpes, ddof=1))
