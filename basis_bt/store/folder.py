@@ -163,7 +163,8 @@ def load_table(path: Path, table: str) -> pl.DataFrame:
 
 
 def _table(path: Path, manifest: Mapping[str, Any], table: str) -> pl.DataFrame:
-    files = sorted((file for file in manifest["outputs"] if table_of(file) == table), key=lambda file: (len(file), file))
+    own = [file for file in manifest["outputs"] if table_of(file) == table]
+    files = sorted(own, key=lambda file: (len(file), file))  # 100000 after 99999
     parts = [read_table(path / file, sha256=manifest["outputs"][file]) for file in files]
     return parts[0] if len(parts) == 1 else pl.concat(parts)
 
