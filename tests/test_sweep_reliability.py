@@ -373,6 +373,26 @@ def test_c17_a_signal_ends_a_sweep_within_two_seconds_resumably(tmp_path, whole,
     assert part_hashes(tmp_path / "runs" / "demo") == whole
 
 
+def test_a_signal_in_the_middle_of_the_waiting_leaves_no_lock_held(tmp_path):
+    """The standard library takes the locks of all futures one by one; an interrupt there would never give them back."""
+    more = """
+real_wait, calls = threads.wait, []
+def wait(futures, **how):
+    calls.append(len(futures))
+    if len(calls) == 3:
+        locks = [future._condition for future in futures]
+        for lock in locks:
+            lock.acquire()
+        os.kill(os.getpid(), 2)
+        for lock in locks:
+            lock.release()
+    return real_wait(futures, **how)
+threads.wait = wait
+"""
+    code, _, err = ended(started(tmp_path, long_tables(), more=more), timeout=30.0)
+    assert code == 130, err
+
+
 # -- C18: two sweeps, one folder ---------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,7 @@ from basis_bt.sweeps.result import BEST_KEPT, Sweep, best_of
 from basis_bt.sweeps.threads import run_on_threads
 
 ENGINES = ("threads", "ray")
-Engine = Callable[[Iterator[Job]], Iterator[tuple[Job, Batch]]]
+Engine = Callable[[Iterator[Job]], Generator[tuple[Job, Batch], None, None]]
 
 
 def sweep(
@@ -139,10 +140,11 @@ def _run_parts(
 
     progress.start(n_done=plan.n_trials - sum(len(plan.trials_of(part)) for part in missing))
     try:
-        for job, batch in engine(jobs()):
-            heard = {"failures": failures.pop(job.number), "flags": list(cells.flags)}
-            parts.write_part(job.number, rows.table(job.trials, batch), said=heard)
-            progress.advance(len(job.trials))
+        with closing(engine(jobs())) as batches:
+            for job, batch in batches:
+                heard = {"failures": failures.pop(job.number), "flags": list(cells.flags)}
+                parts.write_part(job.number, rows.table(job.trials, batch), said=heard)
+                progress.advance(len(job.trials))
     finally:
         progress.stop()
     flags: dict[str, None] = {}

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,9 @@ def check_ray() -> None:
         ) from None
 
 
-def run_on_ray(jobs: Iterable[Job], *, sample_bars: np.ndarray = NO_SAMPLES) -> Iterator[tuple[Job, Batch]]:
+def run_on_ray(
+    jobs: Iterable[Job], *, sample_bars: np.ndarray = NO_SAMPLES
+) -> Generator[tuple[Job, Batch], None, None]:
     """Run jobs on the cluster this process is connected to (``RAY_ADDRESS``), else on a local one started for it."""
     import ray
 

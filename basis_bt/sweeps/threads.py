@@ -1,11 +1,12 @@
 """The engine of one machine: threads, which the compiled kernels let run side by side."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
 from basis_bt.sweeps.batch import NO_SAMPLES, Batch, run_batch
+from basis_bt.sweeps.interrupts import held_interrupts
 from basis_bt.sweeps.jobs import Job, gathered
 
 POLL_SECONDS = 0.1  # signals are looked at this often
@@ -13,7 +14,7 @@ POLL_SECONDS = 0.1  # signals are looked at this often
 
 def run_on_threads(
     jobs: Iterable[Job], *, threads: int, sample_bars: np.ndarray = NO_SAMPLES
-) -> Iterator[tuple[Job, Batch]]:
+) -> Generator[tuple[Job, Batch], None, None]:
     """Run jobs on threads and yield each with its rows, in the order in which they end.
 
     Jobs are taken as there is room: two more than threads are in work. When the caller leaves (an error, an interrupt)
@@ -22,17 +23,22 @@ def run_on_threads(
     cancelled = np.zeros(1, dtype=np.int64)
     waiting: dict[Future[Batch], Job] = {}
     source = iter(jobs)
-    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="sweep") as pool:
+    with (
+        held_interrupts() as interrupt,
+        ThreadPoolExecutor(max_workers=threads, thread_name_prefix="sweep") as pool,
+    ):
         try:
             is_open = True
             while is_open or waiting:
                 while is_open and len(waiting) < threads + 2:
+                    interrupt()
                     job = next(source, None)
                     if job is None:
                         is_open = False
                     else:
                         waiting[pool.submit(_run, job, cancelled, sample_bars)] = job
                 done, _ = wait(waiting, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+                interrupt()
                 for future in done:
                     yield waiting.pop(future), future.result()
         finally:
