@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ORDER = ("core", "market", "frames", "signals", "kernels", "ledger", "statistics", "store", "reports", "backtest",
-         "sweeps", "cli")  # fmt: skip
+         "sweeps", "live", "cli")  # fmt: skip
 PACKAGE = Path(__file__).resolve().parents[1] / "basis_bt"
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE)
 
