@@ -14,8 +14,8 @@ import basis_bt
 from basis_bt.cli.main import entry
 from basis_bt.core.config import read_toml
 from basis_bt.core.errors import ConfigError, KernelError
+from basis_bt.core.sweep_spec import replaced
 from basis_bt.sweeps.crossing import Crossing, crossings
-from basis_bt.sweeps.single import replaced
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)

@@ -86,8 +86,8 @@ class Axis:
 class Space:
     """A sweep as configured: the tables with the first value of each axis, the axes, the design, and what was said.
 
-    ``raw`` holds one value for each key (of those in ``WIDEST`` that one, not the first); ``with_values`` puts others
-    in. ``notes`` are sentences for the user.
+    ``raw`` holds one value for each key (of those in ``WIDEST`` that one, not the first). ``notes`` are sentences for
+    the user.
     """
 
     raw: dict[str, Any]
@@ -95,16 +95,17 @@ class Space:
     spec: SweepSpec
     notes: tuple[str, ...] = ()
 
-    def with_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The tables with some keys replaced."""
-        out = {key: dict(value) if isinstance(value, dict) else value for key, value in self.raw.items()}
-        for key, value in values.items():
-            section, _, name = key.partition(".")
-            if name:
-                out[section][name] = value
-            else:
-                out[section] = value
-        return out
+
+def replaced(tables: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of tables with some keys replaced: ``"size.capital_usd"``, or a whole one such as ``"combo"``."""
+    out = {key: dict(table) if isinstance(table, Mapping) else table for key, table in tables.items()}
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        if name:
+            out[section][name] = value
+        else:
+            out[section] = value
+    return out
 
 
 def read_space(raw: Mapping[str, Any], *, combos: list[dict[str, Any]] | None = None) -> Space:
@@ -132,13 +133,7 @@ def read_space(raw: Mapping[str, Any], *, combos: list[dict[str, Any]] | None = 
     for key, value in _leaves(tables):
         if not (key.startswith("combo.") and combos is not None) and _is_axis(key, value):
             found[key] = _axis(key, value, spec=spec, notes=notes)
-    for key, axis in found.items():
-        section, _, name = key.partition(".")
-        first = axis.values[0] if axis.values else axis.at(0.0)
-        if name:
-            tables[section][name] = first
-        else:
-            tables[section] = first
+    tables = replaced(tables, {key: axis.values[0] if axis.values else axis.at(0.0) for key, axis in found.items()})
     order = {name: place for place, name in enumerate(WHOLE_TABLES)}
     axes = sorted(found.values(), key=lambda axis: order[axis.key.partition(".")[0]])
     tables = _without_contradiction(tables, axes)

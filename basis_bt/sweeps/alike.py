@@ -6,9 +6,9 @@ from typing import Any
 import polars as pl
 
 from basis_bt.core.errors import ConfigError
+from basis_bt.core.sweep_spec import replaced
 from basis_bt.sweeps.batch import METRICS
 from basis_bt.sweeps.engine import sweep
-from basis_bt.sweeps.single import replaced
 
 COSTS = (
     "fees_usd", "slippage_usd", "rollback_usd", "borrow_usd", "transfer_usd", "delivery_fee_usd", "liquidation_usd",

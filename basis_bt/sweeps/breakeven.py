@@ -9,10 +9,11 @@ import polars as pl
 
 from basis_bt.core.config import build_config
 from basis_bt.core.errors import ConfigError
+from basis_bt.core.sweep_spec import replaced
 from basis_bt.core.units import US_PER_HOUR, bars_up
 from basis_bt.sweeps.alike import costs_usd, metrics_alike
 from basis_bt.sweeps.crossing import crossings
-from basis_bt.sweeps.single import log_values, replaced, single_tables
+from basis_bt.sweeps.single import log_values, single_tables
 from basis_bt.sweeps.trades import trades_of
 
 NEVER = -1e300  # a signal does not fall so low

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from basis_bt.backtest.engine import parameter_columns
-from basis_bt.core.sweep_spec import Axis, parse_hours_or_number
+from basis_bt.core.sweep_spec import Axis, parse_hours_or_number, replaced
 from basis_bt.sweeps.batch import COUNTS, INVALID, METRICS, STATUSES, Batch, Cell
 from basis_bt.sweeps.cells import Cells, Failure
 from basis_bt.sweeps.combos import combo_text
@@ -49,7 +49,7 @@ def make_job(plan: Plan, cells: Cells, number: int, trials: np.ndarray, *, failu
             plan.space.axes[place].key: value_at(plan.space.axes[place], key)
             for place, key in zip(plan.slow, keys, strict=True)
         }
-        raw = plan.space.with_values(slow)
+        raw = replaced(plan.space.raw, slow)
         cell = cells.get(raw)
         if isinstance(cell, Failure):
             status[places] = cell.status

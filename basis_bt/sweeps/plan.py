@@ -20,7 +20,7 @@ from basis_bt.core.config import build_config, config_dict, read_toml
 from basis_bt.core.errors import BasisBtError, ConfigError
 from basis_bt.core.models import Config
 from basis_bt.core.rulebook import is_coin_margined, rulebook_hash
-from basis_bt.core.sweep_spec import Axis, Space, SweepSpec, read_space
+from basis_bt.core.sweep_spec import Axis, Space, SweepSpec, read_space, replaced
 from basis_bt.core.units import parse_instant, to_us
 from basis_bt.signals import Signal
 from basis_bt.sweeps.batch import METRICS
@@ -124,7 +124,7 @@ class Plan:
 
     def config_of(self, trial: int) -> dict[str, Any]:
         """The tables of one trial's configuration."""
-        return self.space.with_values(self.values_of(trial))
+        return replaced(self.space.raw, self.values_of(trial))
 
     def signals(self, config: Config) -> list[Signal]:
         """Every signal of the sweep over the combo of a configuration; those that do not fit it are left out."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from basis_bt.core.config import build_config, config_dict, read_toml
 from basis_bt.core.errors import ConfigError
-from basis_bt.core.sweep_spec import is_sweep, parse_hours_or_number, read_space
+from basis_bt.core.sweep_spec import is_sweep, parse_hours_or_number, read_space, replaced
 
 
 def single_tables(config: str | Path | Mapping[str, Any], *, command: str) -> dict[str, Any]:
@@ -30,15 +30,6 @@ def single_tables(config: str | Path | Mapping[str, Any], *, command: str) -> di
             fix="leave one value each, e.g. with --set, and no section [sweep]",
         )
     return config_dict(build_config(raw, source=str(config) if is_path else ""))
-
-
-def replaced(tables: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of tables with some keys (``"size.capital_usd"``) replaced."""
-    out = {section: dict(table) if isinstance(table, Mapping) else table for section, table in tables.items()}
-    for key, value in values.items():
-        section, _, name = key.partition(".")
-        out[section][name] = value
-    return out
 
 
 def log_values(tables: Mapping[str, Any], key: str, *, low: Any, high: Any, steps: int) -> list[float]:
