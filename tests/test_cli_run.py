@@ -80,6 +80,9 @@ def test_an_existing_run_is_kept_unless_overwriting_is_asked_for(folder, monkeyp
         (["run", "a.toml", "--set", "data.root=nowhere"], 1, "market folder does not exist"),
         (["run", "a.toml", "--set", "name='../../x'"], 2, "name"),
         (["run", "a.toml", "--set", "data.bar='30m'"], 1, "ask for 1 h or more"),
+        (["run", "a.toml", "--set", "rule.entry=[0.1, 0.2]"], 2, "this is a sweep"),
+        (["run", "a.toml", "--set", 'combo={pairs=[{long="spot:*:*", short="perp:*:*"}]}'], 2, "this is a sweep"),
+        (["run", "a.toml", "--set", "combo=[{legs=[]}]"], 2, "this is a sweep"),
     ],
 )
 def test_refusals_have_a_code_and_a_sentence_and_write_nothing(folder, monkeypatch, capsys, arguments, code, message):

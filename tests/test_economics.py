@@ -387,6 +387,9 @@ def test_sweeps_are_refused_by_name(carry):
     for combo in ([carry["combo"]], {"pairs": [{"long": "spot:*:*", "short": "perp:*:*"}]}):
         with pytest.raises(ConfigError, match="key=combo"):
             basis_bt.sensitivity({**carry, "combo": combo})
+    several = replaced({**carry, "sweep": {"best": 1}}, {"rule.exit": [0.1, 0.2]})
+    with pytest.raises(ConfigError, match=r"key=rule\.exit, \[sweep\]"):
+        basis_bt.sensitivity(several)
 
 
 # -- verbs -------------------------------------------------------------------------------------------------------------

@@ -130,9 +130,8 @@ def read_space(raw: Mapping[str, Any], *, combos: list[dict[str, Any]] | None = 
     found: dict[str, Axis] = {}
     if combos is not None:
         found["combo"] = _axis("combo", combos, spec=spec, notes=notes)
-    for key, value in _leaves(tables):
-        if not (key.startswith("combo.") and combos is not None) and _is_axis(key, value):
-            found[key] = _axis(key, value, spec=spec, notes=notes)
+    for key, value in _axis_leaves(tables, has_combos=combos is not None):
+        found[key] = _axis(key, value, spec=spec, notes=notes)
     tables = replaced(tables, {key: axis.values[0] if axis.values else axis.at(0.0) for key, axis in found.items()})
     order = {name: place for place, name in enumerate(WHOLE_TABLES)}
     axes = sorted(found.values(), key=lambda axis: order[axis.key.partition(".")[0]])
@@ -143,8 +142,17 @@ def read_space(raw: Mapping[str, Any], *, combos: list[dict[str, Any]] | None = 
 
 
 def is_sweep(raw: Mapping[str, Any]) -> bool:
-    """Whether tables have more than one value somewhere, or a section ``[sweep]``."""
-    return "sweep" in raw or any(_is_axis(key, value) for key, value in _leaves(raw))
+    """Whether tables have more than one value or combo somewhere, or a section ``[sweep]``."""
+    return bool(swept_keys(raw))
+
+
+def swept_keys(raw: Mapping[str, Any]) -> list[str]:
+    """What makes a sweep of tables: ``combo`` for combos, the keys of the axes, ``[sweep]`` for its section."""
+    combo = raw.get("combo")
+    has_combos = isinstance(combo, list) or (isinstance(combo, Mapping) and "pairs" in combo)
+    keys = ["combo"] if has_combos else []
+    keys += [key for key, _ in _axis_leaves(raw, has_combos=has_combos)]
+    return [*keys, "[sweep]"] if "sweep" in raw else keys
 
 
 def _spec(raw: Any) -> SweepSpec:
@@ -162,10 +170,13 @@ def _spec(raw: Any) -> SweepSpec:
         raise ConfigError(f"{name}: {told}{hint}", fix=f"the keys are {', '.join(names)}") from None
 
 
-def _leaves(tables: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _axis_leaves(tables: Mapping[str, Any], *, has_combos: bool) -> Iterator[tuple[str, Any]]:
+    """Keys and values that are axes; of several combos none is looked into."""
     for section, table in tables.items():
-        if section in WHOLE_TABLES and isinstance(table, Mapping):
-            yield from ((f"{section}.{name}", value) for name, value in table.items())
+        if section in WHOLE_TABLES and isinstance(table, Mapping) and not (section == "combo" and has_combos):
+            for name, value in table.items():
+                if _is_axis(f"{section}.{name}", value):
+                    yield f"{section}.{name}", value
 
 
 def _is_axis(key: str, value: Any) -> bool:

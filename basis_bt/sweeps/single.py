@@ -6,7 +6,7 @@ from typing import Any
 
 from basis_bt.core.config import build_config, config_dict, read_toml
 from basis_bt.core.errors import ConfigError
-from basis_bt.core.sweep_spec import is_sweep, parse_hours_or_number, read_space, replaced
+from basis_bt.core.sweep_spec import parse_hours_or_number, read_space, replaced, swept_keys
 
 
 def single_tables(config: str | Path | Mapping[str, Any], *, command: str) -> dict[str, Any]:
@@ -19,10 +19,7 @@ def single_tables(config: str | Path | Mapping[str, Any], *, command: str) -> di
     """
     is_path = isinstance(config, str | Path)
     raw = read_toml(config) if isinstance(config, str | Path) else dict(config)
-    combo = raw.get("combo")
-    keys = ["combo"] if isinstance(combo, list) or (isinstance(combo, Mapping) and "pairs" in combo) else []
-    if not keys and is_sweep(raw):
-        keys = [axis.key for axis in read_space(raw).axes] or ["[sweep]"]
+    keys = swept_keys(raw)
     if keys:
         raise ConfigError(
             f"{command} takes one backtest, and this configuration is a sweep itself",
