@@ -204,7 +204,9 @@ def test_a_hold_longer_than_the_span_has_no_value(carry):
         ({"rule.entry": [0.5, 0.6]}, {}, "rule.entry"),
         ({"size.capital_usd": {"from": 1, "to": 2, "steps": 2}}, {}, "size.capital_usd"),
         ({}, {"from_hours": "3d", "to_hours": "8h"}, "from less to more"),
-        ({}, {"from_hours": "soon"}, "no duration"),
+        ({}, {"from_hours": "soon"}, "from: 'soon' is no duration"),
+        ({}, {"to_hours": True}, "to: must be a number of hours or a duration, found True"),
+        ({}, {"to_hours": None}, "to: "),
         ({}, {"steps": 1}, "steps"),
     ],
 )
@@ -445,6 +447,8 @@ def test_the_verb_breakeven_says_both_holds_and_draws_them(folder, monkeypatch, 
     free = ["--set", "costs.taker_fee_bps=0", "--set", "costs.half_spread_bps=0", "--to", "80h", "--steps", "2"]
     assert verb(monkeypatch, "breakeven", "hold.toml", *free) == 0
     assert "at once: the shortest hold, 8 h, pays already" in capsys.readouterr().out
+    assert verb(monkeypatch, "breakeven", "hold.toml", "--to", "soon") == 2
+    assert "to: 'soon' is no duration" in capsys.readouterr().err
     assert verb(monkeypatch, "breakeven", "hold.toml", "--to", "80h", "--steps", "2") == 0
     assert "never, for holds from 8 h to 3.3 d" in capsys.readouterr().out
 

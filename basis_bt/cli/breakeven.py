@@ -27,7 +27,7 @@ def command(
     from basis_bt.sweeps.breakeven import breakeven
 
     raw = read_tables(config, settings)
-    result = breakeven(raw, from_hours=_duration(from_hours), to_hours=_duration(to_hours), steps=steps)
+    result = breakeven(raw, from_hours=from_hours, to_hours=to_hours, steps=steps)
     print_frame(result.frame, shape=shape, title=f"{raw['name']}: {heading(raw)}")
     if shape == "table":
         click.echo("\n" + "\n".join(pairs_lines(_sentences(result))))
@@ -39,13 +39,6 @@ def command(
             result.frame, breakeven_hours=result.breakeven_hours, title=title, caption=[heading(raw)]
         )
         write_plot(figure, plot, shape=shape)
-
-
-def _duration(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _sentences(result: "Breakeven") -> list[tuple[str, str]]:

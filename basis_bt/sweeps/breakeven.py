@@ -13,6 +13,7 @@ from basis_bt.core.sweep_spec import replaced
 from basis_bt.core.units import US_PER_HOUR, bars_up
 from basis_bt.sweeps.alike import costs_usd, metrics_alike
 from basis_bt.sweeps.crossing import crossings
+from basis_bt.sweeps.durations import duration_hours
 from basis_bt.sweeps.single import log_values, single_tables
 from basis_bt.sweeps.trades import trades_of
 
@@ -64,8 +65,9 @@ def breakeven(
         If the configuration is a sweep itself, keeps single legs, revalues idle cash, or closes no trade at any hold.
     """
     tables = _held(single_tables(config, command="breakeven"))
+    low, high = (duration_hours(one, name=name) for one, name in ((from_hours, "from"), (to_hours, "to")))
     bar_us = build_config(tables).data.bar_us
-    asked = log_values(tables, "rule.max_hold_hours", low=from_hours, high=to_hours, steps=steps)
+    asked = log_values(tables, "rule.max_hold_hours", low=low, high=high, steps=steps)
     holds = sorted({bars_up(hours, bar_us=bar_us) * bar_us / US_PER_HOUR for hours in asked})
     metrics = metrics_alike(tables, {"rule.max_hold_hours": holds})
     if (metrics["fx_usd"].fill_null(0.0) != 0.0).any():

@@ -13,8 +13,10 @@ def duration_hours(value: float | str, *, name: str) -> float:
         If it is none, with the name it was given under.
     """
     try:
+        if isinstance(value, bool):
+            raise ValueError(f"must be a number of hours or a duration, found {value}")
         return parse_hours(value)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         is_number = isinstance(value, str) and value.strip().replace(".", "", 1).isdigit()
         if is_number:
             return float(value)
