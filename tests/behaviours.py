@@ -1000,7 +1000,7 @@ NOT_MODELS = {
     "contracts": dict.fromkeys(
         ("accrue_borrow", "accrue_cash", "accrue_fx", "accrue_growth", "count_turnover", "follow", "refresh_margin",
          "revalue_face", "traded_frac"), MOVES),
-    "fees": dict.fromkeys(("set_fee", "set_fees", "with_own_fees"), WRITES),
+    "fees": dict.fromkeys(("set_fee", "set_fees", "with_own_costs"), WRITES),
     "fills": {"order_cost_bps": "cost_components_bps of bare numbers", "take_leg": "take of bare numbers"},
     "loans": dict.fromkeys(("check_loans", "liquidate_loan"), MOVES),
     "wallets": {**dict.fromkeys(("pay", "plan_transfers", "receive", "send_queued", "split"), MOVES),

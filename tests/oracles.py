@@ -1861,7 +1861,7 @@ class Run:
         else:
             self.x_held = common
 
-    def test_margin(self, t):
+    def check_margins(self, t):
         """Each wallet in order along the highs, then along the lows, then loans; what is left leaves."""
         if not self.wallets.margin_on:
             return
@@ -2213,7 +2213,7 @@ def backtest(*, legs, start_us, end_us, bar_us, signal, rule, size, costs, fills
 
         # 5. what the venue takes of a position, then margin and loans at the worst prices of the bar
         run.deleverage(t)
-        run.test_margin(t)
+        run.check_margins(t)
 
         # 6. mark at the closes, price PnL, equity
         equity, notional = run.mark(t)

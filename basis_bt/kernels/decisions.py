@@ -2,7 +2,7 @@
 
 import math
 
-from basis_bt.kernels._jit import inner_kernel
+from basis_bt.kernels._jit import inlined_kernel, inner_kernel
 from basis_bt.kernels.books import equity_usd
 from basis_bt.kernels.fills import cost_components_bps, gross_base, net_share
 from basis_bt.kernels.orders import send, write_event
@@ -44,15 +44,27 @@ def refusal(bar, quantity, ratio, arrival_price, market, rule, size, costs, fill
     for leg in range(len(ratio)):
         if 0 <= contracts.delivery_bar[leg] <= bar:
             return EXPIRED
-    if not math.isnan(rule.max_basis_bps) and not abs(market.basis_bps[bar]) <= rule.max_basis_bps:
+    basis_bps, least_usd = market.basis_bps[bar], size.min_notional_usd
+    reason = entry_refusal(quantity, ratio, arrival_price, basis_bps, rule.max_basis_bps, least_usd)
+    if reason < 0 and has_preflight(fills.max_cost_bps, fills.max_volume_share, fills.max_spread_bps):
+        return preflight(bar, quantity, ratio, arrival_price, market, costs, fills)
+    return reason
+
+
+@inlined_kernel
+def entry_refusal(quantity, ratio, arrival_price, basis_bps, max_basis_bps, min_notional_usd):
+    """Why an entry in living contracts may not be sent whatever it costs, or -1: the rule, then the size."""
+    if not math.isnan(max_basis_bps) and not abs(basis_bps) <= max_basis_bps:
         return MAX_BASIS
     if not quantity > 0.0:
         return SIZE
-    if not meets_minimums(quantity, ratio, arrival_price, size.min_notional_usd):
-        return MIN_NOTIONAL
-    if fills.max_cost_bps < math.inf or fills.max_volume_share < math.inf or fills.max_spread_bps < math.inf:
-        return preflight(bar, quantity, ratio, arrival_price, market, costs, fills)
-    return -1
+    return -1 if meets_minimums(quantity, ratio, arrival_price, min_notional_usd) else MIN_NOTIONAL
+
+
+@inlined_kernel
+def has_preflight(max_cost_bps, max_volume_share, max_spread_bps):
+    """Whether there is a limit that the pre-flight of an entry looks at."""
+    return max_cost_bps < math.inf or max_volume_share < math.inf or max_spread_bps < math.inf
 
 
 @inner_kernel

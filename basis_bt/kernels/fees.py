@@ -7,17 +7,17 @@ VOLUME_DAYS = 30
 
 
 @inner_kernel
-def with_own_fees(costs):
-    """The costs with fee arrays of their own, which a trial may write."""
+def with_own_costs(costs):
+    """The costs with arrays of their own where a trial, or a batch of them, writes: fees, half spreads, impact."""
     return CostParams(
-        costs.half_spread_bps,
+        costs.half_spread_bps.copy(),
         costs.fee_bps.copy(),
         costs.maker_fee_bps.copy(),
         costs.base_fee_frac.copy(),
         costs.bucket_usd,
         costs.bucket_bps,
         costs.bucket_row,
-        costs.impact_coef_bps,
+        costs.impact_coef_bps.copy(),
         costs.impact_exponent,
     )
 

@@ -6,10 +6,11 @@ import numpy as np
 from numba import literal_unroll
 
 from basis_bt.kernels._jit import inner_kernel, kernel
+from basis_bt.kernels.fees import with_own_costs
 from basis_bt.kernels.metrics import books_of, metrics_of
 from basis_bt.kernels.plain import new_scratch, plain_trial
 from basis_bt.kernels.status import OK
-from basis_bt.kernels.structs import ComboParams, CostParams, RuleParams, SizeParams
+from basis_bt.kernels.structs import ComboParams, RuleParams, SizeParams
 
 REMEMBERED = 256  # trials of a batch whose decisions are kept
 # columns of what a trial may have of its own, in the order of ``values``; NaN of the last three: as configured
@@ -17,22 +18,6 @@ VALUES = (
     "entry", "exit", "min_hold_bars", "max_hold_bars", "cooldown_bars", "stop_loss_pct", "max_basis_bps",
     "capital_usd", "allocation", "leverage", "half_spread_bps", "impact_coef_bps",
 )  # fmt: skip
-
-
-@inner_kernel
-def with_own_costs(costs):
-    """The costs with arrays of their own, which a batch may write."""
-    return CostParams(
-        costs.half_spread_bps.copy(),
-        costs.fee_bps.copy(),
-        costs.maker_fee_bps.copy(),
-        costs.base_fee_frac.copy(),
-        costs.bucket_usd,
-        costs.bucket_bps,
-        costs.bucket_row,
-        costs.impact_coef_bps.copy(),
-        costs.impact_exponent,
-    )
 
 
 @kernel

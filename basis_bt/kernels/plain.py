@@ -12,13 +12,13 @@ import numpy as np
 
 from basis_bt.kernels._jit import inlined_kernel, kernel
 from basis_bt.kernels.books import book_price_move
-from basis_bt.kernels.decisions import preflight
+from basis_bt.kernels.decisions import entry_refusal, has_preflight, preflight
 from basis_bt.kernels.fees import set_fee
 from basis_bt.kernels.fills import book_costs, net_share, take_leg
 from basis_bt.kernels.funding import funding_usd
 from basis_bt.kernels.metrics import Sums
 from basis_bt.kernels.search import Alike, next_entry, next_exit
-from basis_bt.kernels.sizing import combo_quantity, is_capital, meets_minimums
+from basis_bt.kernels.sizing import combo_quantity, is_capital
 from basis_bt.kernels.status import MARK_MISSING, OK
 from basis_bt.kernels.structs import BASIS, DELTA, FUNDING, N_BOOKS, Totals
 from basis_bt.kernels.track import Track, draw_curve, track_flat, track_held
@@ -183,14 +183,12 @@ def plain_trial(market, plain, combo, rule, size, costs, fees, fills, scratch):
         quantity = 0.0
         if is_capital(cash, size):
             quantity = combo_quantity(sized_on, ratio, arrival, combo.margin_weight, size)
-        is_refused = not math.isnan(rule.max_basis_bps) and not abs(market.basis_bps[bar]) <= rule.max_basis_bps
-        is_refused = is_refused or not quantity > 0.0
-        is_refused = is_refused or not meets_minimums(quantity, ratio, arrival, size.min_notional_usd)
-        if not is_refused and (
-            fills.max_cost_bps < math.inf or fills.max_volume_share < math.inf or fills.max_spread_bps < math.inf
-        ):
-            is_refused = preflight(bar, quantity, ratio, arrival, market, costs, fills) >= 0
-        if is_refused:
+        reason = entry_refusal(
+            quantity, ratio, arrival, market.basis_bps[bar], rule.max_basis_bps, size.min_notional_usd
+        )
+        if reason < 0 and has_preflight(fills.max_cost_bps, fills.max_volume_share, fills.max_spread_bps):
+            reason = preflight(bar, quantity, ratio, arrival, market, costs, fills)
+        if reason >= 0:
             n_refused += 1
             bar += 1
             continue

@@ -28,7 +28,7 @@ from basis_bt.kernels.contracts import (
 from basis_bt.kernels.decisions import decide_entry, decide_exit, decide_resize
 from basis_bt.kernels.deleverage import deleverage
 from basis_bt.kernels.delivery import deliver, roll
-from basis_bt.kernels.fees import set_fees, with_own_fees
+from basis_bt.kernels.fees import set_fees, with_own_costs
 from basis_bt.kernels.funding import funding_usd
 from basis_bt.kernels.happenings import bars_with, delivery_bars, is_moved, is_short
 from basis_bt.kernels.loans import check_loans
@@ -129,7 +129,7 @@ def totals_of(status, bar, account):
 def run_trial(market, combo, rule, size, cost_rules, fees, fills, wallets, contracts, out):
     """Run the bars and record them; shapes and meanings in ``structs.py``, the order of events above."""
     n_bars, n_legs = market.close_price.shape
-    costs = with_own_fees(cost_rules)
+    costs = with_own_costs(cost_rules)
     account, order = new_account(n_bars, n_legs, size, combo.ratio, wallets, contracts), new_order(n_legs)
     log = out.log
     counts, position, held = account.counts, account.legs[POSITION], account.legs[HELD]
