@@ -566,6 +566,17 @@ def test_the_sample_sweep_is_ten_thousand_trials_and_dry_run_says_so(tmp_path, c
     check_size(plan, threads=1, folder=tmp_path)
 
 
+def test_a_sweep_without_a_name_has_that_of_its_file(tmp_path):
+    unnamed = {key: value for key, value in tables(rule__entry=[0.05, 0.1], sweep={"best": 0}).items() if key != "name"}
+    path = toml_of(unnamed, tmp_path / "thresholds.toml")
+    assert make_plan(path).base.name == "thresholds" and make_plan(unnamed).base.name == "sweep"
+    done = basis_bt.sweep(path, runs=tmp_path / "runs")
+    assert done.manifest["name"] == done.manifest["config"]["name"] == "thresholds"
+    assert names_in(tmp_path / "runs") == ["thresholds"]
+    assert basis_bt.sweep(path, name="other").manifest["name"] == "other"
+    assert "name" not in unnamed
+
+
 def test_settings_of_the_command_line_make_axes(tmp_path, capsys):
     path = toml_of(tables(), tmp_path / "a.toml")
     arguments = ["sweep", str(path), "--set", "rule.entry=[0.05,0.1]", "--set", "sweep.best=0", "--name", "x",

@@ -80,6 +80,7 @@ def sweep(
     if target is None and (resume or overwrite):
         raise ConfigError("a sweep in memory has nothing to resume or overwrite", fix="name the folder of runs")
     plan = make_plan(config, own_signal=own is not None, check=_size_check(threads, target, allow_large))
+    name = plan.base.name if name is None else name
     progress = Progress(plan, quiet=quiet)
     progress.say(*plan.space.notes, *plan.design.notes, plan.sentence(threads=threads, engine=engine))
     _announce_compiling(quiet)
@@ -87,11 +88,11 @@ def sweep(
         kept = _Parts()
         facts = _run_parts(plan, run_engine, own, progress, kept)
         tally = _tally(plan, kept, facts)
-        manifest, tables = _outcome(plan, tally, facts, own=own, name=_name(config, name), started=started)
+        manifest, tables = _outcome(plan, tally, facts, own=own, name=name, started=started)
         trials = pl.concat([kept.read_part(number) for number in range(plan.n_parts)])
         return Sweep(manifest=manifest, best=tally.best, tables=tables, path=None, loaded=[trials])
     identity = {**plan.identity(), "expression": None if own is None else f"{expression} ({warmup_hours:g} h)"}
-    with PartialRun(target, name=_name(config, name), plan=identity, resume=resume, overwrite=overwrite) as parts:
+    with PartialRun(target, name=name, plan=identity, resume=resume, overwrite=overwrite) as parts:
         _check_inputs(parts.plan.get("inputs", {}))
         facts = _run_parts(plan, run_engine, own, progress, parts)
         try:
@@ -99,7 +100,7 @@ def sweep(
         except KernelError:
             parts.discard()
             raise
-        manifest, tables = _outcome(plan, tally, facts, own=own, name=_name(config, name), started=started)
+        manifest, tables = _outcome(plan, tally, facts, own=own, name=name, started=started)
         path = parts.finish(manifest=manifest, tables=tables)
     return Sweep(manifest=manifest, best=tally.best, tables=tables, path=path)
 
@@ -108,8 +109,8 @@ def describe(
     config: Mapping[str, Any], *, threads: int | None, engine: str, runs: Path, allow_large: bool = False
 ) -> str:
     """What a sweep would run, as its pre-flight line says it; refused where the sweep would be."""
-    check_run_name(_name(config, None))
     plan = make_plan(config, check=_size_check(_threads(threads), runs, allow_large))
+    check_run_name(plan.base.name)
     notes = [*plan.space.notes, *plan.design.notes]
     return "\n".join([*notes, plan.sentence(threads=_threads(threads), engine=engine)])
 
@@ -263,16 +264,6 @@ def _outcome(
 def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row for a manifest, which holds no infinite rate."""
     return {name: None if isinstance(one, float) and not math.isfinite(one) else one for name, one in row.items()}
-
-
-def _name(config: str | Path | Mapping[str, Any], name: str | None) -> str:
-    if name is not None:
-        return name
-    if isinstance(config, Mapping):
-        return str(config.get("name", "sweep"))
-    from basis_bt.core.config import read_toml
-
-    return str(read_toml(config).get("name", Path(config).stem))
 
 
 def usable_threads() -> int:

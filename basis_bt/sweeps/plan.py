@@ -207,7 +207,7 @@ def make_plan(
     own_signal: bool = False,
     check: Callable[[Plan], None] | None = None,
 ) -> Plan:
-    """The plan of a sweep's configuration.
+    """The plan of a sweep's configuration; without a name it has that of its file, or is called ``sweep``.
 
     Parameters
     ----------
@@ -220,6 +220,7 @@ def make_plan(
         For whatever is wrong with it; nothing but the list of files of a market folder is read.
     """
     raw = read_toml(source) if isinstance(source, str | Path) else dict(source)
+    raw.setdefault("name", Path(source).stem if isinstance(source, str | Path) else "sweep")
     if own_signal:
         raw = {**raw, "signal": {"name": "sql", "sql": "0"}}
     space = read_space(raw, combos=configured_combos(raw))
