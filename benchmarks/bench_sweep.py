@@ -32,10 +32,9 @@ sys.path[:0] = [str(ROOT)]
 from basis_bt.backtest.prepare import prepare  # noqa: E402
 from basis_bt.core.config import build_config  # noqa: E402
 from basis_bt.sweeps.batch import METRICS, make_cell  # noqa: E402
-from basis_bt.sweeps.engine import usable_threads  # noqa: E402
 from basis_bt.sweeps.fast_axes import base_values  # noqa: E402
 from basis_bt.sweeps.jobs import Job, Task  # noqa: E402
-from basis_bt.sweeps.threads import run_on_threads  # noqa: E402
+from basis_bt.sweeps.threads import run_on_threads, usable_threads  # noqa: E402
 from benchmarks.peers import task  # noqa: E402
 
 START_US = 1_672_531_200_000_000

@@ -304,6 +304,8 @@ def test_a_draw_of_trials_keeps_the_best(kept):
 def test_what_cannot_be_judged_is_refused(root, tmp_path):
     with pytest.raises(ConfigError, match="0 of the trials ever traded"):
         luck(basis_bt.sweep(sweep_of(root / "whole", rule={"entry": [8.0, 9.0], "exit": 0.0})))
+    with pytest.raises(ConfigError, match="threads must be between 1 and 1024, found -1"):
+        luck(basis_bt.sweep(sweep_of(root / "whole")), threads=-1)
     own = basis_bt.sweep(
         sweep_of(root / "whole", rule={"entry": [0.0, 1e-4]}), expression=pl.col("close_1") / pl.col("close_0") - 1
     )
@@ -498,6 +500,7 @@ def test_what_cannot_be_walked_is_refused(root):
         ({"test": "0h"}, "test_bars must be at least 1"),
         ({"train": "100d"}, "no bar is left for a test"),
         ({"metric": "beauty"}, "'beauty' is no metric"),
+        ({"threads": 0}, "threads must be between 1 and 1024, found 0"),
     ):
         with pytest.raises(ConfigError, match=message):
             walk(raw, **options)

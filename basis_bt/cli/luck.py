@@ -23,14 +23,11 @@ def command(
     run: str, n_trials: int | None, purge: str | None, most: int, seed: int, plot: str | None, shape: str, root: str
 ) -> None:
     """Judge the best trial of the sweep RUN, knowing that it is the best of many."""
-    from basis_bt.sweeps.engine import usable_threads
     from basis_bt.sweeps.kept import load_sweep
     from basis_bt.sweeps.luck import luck, luck_picture
 
     kept = load_sweep(Path(root), run)
-    found = luck(
-        kept, n_trials=n_trials, purge_hours=purge, most_trials=most, seed=seed, threads=usable_threads()
-    )
+    found = luck(kept, n_trials=n_trials, purge_hours=purge, most_trials=most, seed=seed)
     print_frame(found.table(), shape=shape)
     for note in found.notes:
         click.echo(f"note: {note}", err=True)

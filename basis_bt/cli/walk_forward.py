@@ -26,13 +26,10 @@ def command(
 ) -> None:
     """Choose the best trial of a sweep's CONFIG on one stretch of time and trade it on the next, window by window."""
     from basis_bt.reports.summary import number, percent
-    from basis_bt.sweeps.engine import usable_threads
     from basis_bt.sweeps.walk_forward import walk_forward
 
     raw = read_tables(config, settings)
-    found = walk_forward(
-        raw, train=train, test=test, purge=purge, anchored=anchored, metric=metric, threads=usable_threads()
-    )
+    found = walk_forward(raw, train=train, test=test, purge=purge, anchored=anchored, metric=metric)
     print_frame(found.windows, shape=shape)
     for note in found.notes:
         click.echo(f"note: {note}", err=True)

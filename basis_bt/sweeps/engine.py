@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -28,7 +27,7 @@ from basis_bt.sweeps.jobs import Job, Rows, make_job, parameter_column
 from basis_bt.sweeps.plan import Plan, axis_dict, check_size, make_plan
 from basis_bt.sweeps.progress import Progress
 from basis_bt.sweeps.result import BEST_KEPT, Sweep, best_of
-from basis_bt.sweeps.threads import run_on_threads
+from basis_bt.sweeps.threads import given_threads, run_on_threads
 
 ENGINES = ("threads", "ray")
 Engine = Callable[[Iterator[Job]], Generator[tuple[Job, Batch], None, None]]
@@ -74,7 +73,7 @@ def sweep(
     """
     started = time.perf_counter()
     own = None if expression is None else Signal(expression=expression, warmup_hours=warmup_hours)
-    threads = _threads(threads)
+    threads = given_threads(threads)
     run_engine = _engine(engine, threads=threads)
     target = None if runs is None else Path(runs)
     if target is None and (resume or overwrite):
@@ -109,10 +108,11 @@ def describe(
     config: Mapping[str, Any], *, threads: int | None, engine: str, runs: Path, allow_large: bool = False
 ) -> str:
     """What a sweep would run, as its pre-flight line says it; refused where the sweep would be."""
-    plan = make_plan(config, check=_size_check(_threads(threads), runs, allow_large))
+    threads = given_threads(threads)
+    plan = make_plan(config, check=_size_check(threads, runs, allow_large))
     check_run_name(plan.base.name)
     notes = [*plan.space.notes, *plan.design.notes]
-    return "\n".join([*notes, plan.sentence(threads=_threads(threads), engine=engine)])
+    return "\n".join([*notes, plan.sentence(threads=threads, engine=engine)])
 
 
 def _run_parts(
@@ -264,21 +264,6 @@ def _outcome(
 def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row for a manifest, which holds no infinite rate."""
     return {name: None if isinstance(one, float) and not math.isfinite(one) else one for name, one in row.items()}
-
-
-def usable_threads() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _threads(threads: int | None) -> int:
-    if threads is None:
-        return usable_threads()
-    if not 1 <= threads <= 1024:
-        raise ConfigError(
-            f"threads must be between 1 and 1024, found {threads}", fix="leave it out to use all processors"
-        )
-    return threads
 
 
 def _size_check(threads: int, folder: Path | None, allow_large: bool) -> Callable[[Plan], None] | None:

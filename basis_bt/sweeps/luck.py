@@ -28,6 +28,7 @@ from basis_bt.sweeps.curves import daily_returns
 from basis_bt.sweeps.durations import duration_hours
 from basis_bt.sweeps.plan import Plan, plan_of_manifest
 from basis_bt.sweeps.result import Sweep, best_of
+from basis_bt.sweeps.threads import given_threads
 
 DAYS_PER_YEAR = 365.0
 SHORT_SHARE = 0.9  # of the days asked for
@@ -114,7 +115,7 @@ def luck(
     most_trials: int = MOST_TRIALS,
     n_resamples: int = 1000,
     seed: int = 0,
-    threads: int = 1,
+    threads: int | None = None,
 ) -> Luck:
     """Judge the best trial of a sweep.
 
@@ -129,6 +130,7 @@ def luck(
     purge_hours : taken away on both sides where in-sample and out-of-sample days meet; by default the longest average
         hold plus the longest signal window of the trials judged
     n_resamples, seed : of the bootstraps
+    threads : how many, all processors by default
 
     Raises
     ------
@@ -142,6 +144,7 @@ def luck(
             "this sweep has a signal that was given as an expression, which is not kept",
             fix="write the signal as SQL in the configuration",
         )
+    threads = given_threads(threads)
     asked = None if purge_hours is None else duration_hours(purge_hours, name="purge")
     plan = plan_of_manifest(sweep.manifest)
     ran = sweep.trials.filter((pl.col("status") == "ok") & (pl.col("n_trades") > 0))

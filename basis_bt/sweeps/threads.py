@@ -1,15 +1,39 @@
 """The engine of one machine: threads, which the compiled kernels let run side by side."""
 
+import os
 from collections.abc import Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
+from basis_bt.core.errors import ConfigError
 from basis_bt.sweeps.batch import NO_SAMPLES, Batch, run_batch
 from basis_bt.sweeps.interrupts import held_interrupts
 from basis_bt.sweeps.jobs import Job, gathered
 
 POLL_SECONDS = 0.1  # signals are looked at this often
+
+
+def usable_threads() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def given_threads(threads: int | None) -> int:
+    """How many threads are meant: all processors where nothing is given.
+
+    Raises
+    ------
+    ConfigError
+        If there are none, or more than any machine has.
+    """
+    if threads is None:
+        return usable_threads()
+    if not 1 <= threads <= 1024:
+        raise ConfigError(
+            f"threads must be between 1 and 1024, found {threads}", fix="leave it out to use all processors"
+        )
+    return threads
 
 
 def run_on_threads(

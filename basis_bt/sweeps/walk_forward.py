@@ -24,7 +24,7 @@ from basis_bt.sweeps.durations import duration_hours
 from basis_bt.sweeps.jobs import Rows, Task, make_job, parameter_column
 from basis_bt.sweeps.plan import Plan, make_plan
 from basis_bt.sweeps.stretches import Outcome, run_to_flat, slice_cell
-from basis_bt.sweeps.threads import run_on_threads
+from basis_bt.sweeps.threads import given_threads, run_on_threads
 
 SUMMED = ("n_trades", "funding_usd", "fees_usd", "slippage_usd")
 
@@ -60,7 +60,7 @@ def walk_forward(
     anchored: bool = False,
     purge: float | str = 0.0,
     metric: str | None = None,
-    threads: int = 1,
+    threads: int | None = None,
 ) -> WalkForward:
     """Re-optimise a sweep in each window and trade the winner in the next stretch.
 
@@ -74,6 +74,7 @@ def walk_forward(
     train, test, purge : durations; ``purge`` lies between the two
     anchored : train on everything before instead of the last ``train``
     metric : what the best is chosen by, the sweep's own by default
+    threads : how many, all processors by default
 
     Raises
     ------
@@ -82,6 +83,7 @@ def walk_forward(
     KernelError
         If no trial can run, or a winner ends with a status out of sample.
     """
+    threads = given_threads(threads)
     hours = [duration_hours(one, name=name) for one, name in ((train, "train"), (test, "test"), (purge, "purge"))]
     plan = make_plan(config)
     metric = metric or plan.space.spec.metric
