@@ -37,6 +37,7 @@ from basis_bt.core.instruments import Combo, Leg
 from basis_bt.core.models import SignalSpec
 from basis_bt.signals import NAMES, build_signal
 from basis_bt.store.folder import load_run, read_manifest
+from basis_bt.store.partial import PartialRun
 from basis_bt.sweeps.fast_axes import FAST_KEYS, SIGNALS_OF
 from basis_bt.sweeps.kept import load_sweep, rerun
 from basis_bt.sweeps.plan import check_size, make_plan, plan_of_manifest
@@ -432,9 +433,14 @@ def test_a_part_holds_the_trials_of_its_number_alone(tmp_path):
 def test_a_resumed_sweep_says_what_an_uninterrupted_one_says(tmp_path, monkeypatch):
     """Also of the parts before the interruption: why trials failed, the files, the flags."""
     config = long_tables(n_entries=20, n_exits=6, combo=[ABSENT, CARRY, THREE])
+    read, read_part = [], PartialRun.read_part
+    monkeypatch.setattr(PartialRun, "read_part", lambda self, number: read.append(number) or read_part(self, number))
     whole = basis_bt.sweep(config, runs=tmp_path, name="whole")
     stopped(config, tmp_path, monkeypatch, after=3, name="again")
+    assert read == []
     again = basis_bt.sweep(config, runs=tmp_path, name="again", resume=True)
+    assert len(read) == 3  # those that were there, and no other
+    assert again.best.equals(whole.best)
     assert part_hashes(again.path) == part_hashes(whole.path)
     for key in ("inputs", "flags", "sweep", "config", "span"):
         assert again.manifest[key] == whole.manifest[key], key

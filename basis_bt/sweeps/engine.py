@@ -9,7 +9,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 
@@ -17,6 +17,7 @@ from basis_bt.backtest.engine import run, versions
 from basis_bt.core.config import config_dict, config_hash
 from basis_bt.core.errors import ConfigError, KernelError, StoreError
 from basis_bt.core.rulebook import rulebook_hash
+from basis_bt.core.sweep_spec import SweepSpec
 from basis_bt.market.remote import market_root
 from basis_bt.signals import Signal
 from basis_bt.store.folder import check_run_name
@@ -85,17 +86,17 @@ def sweep(
     _announce_compiling(quiet)
     if target is None:
         kept = _Parts()
-        facts = _run_parts(plan, run_engine, own, progress, kept)
-        tally = _tally(plan, kept, facts)
+        facts, tally = _run_parts(plan, run_engine, own, progress, kept)
+        tally.check(facts["failures"])
         manifest, tables = _outcome(plan, tally, facts, own=own, name=name, started=started)
         trials = pl.concat([kept.read_part(number) for number in range(plan.n_parts)])
         return Sweep(manifest=manifest, best=tally.best, tables=tables, path=None, loaded=[trials])
     identity = {**plan.identity(), "expression": None if own is None else f"{expression} ({warmup_hours:g} h)"}
     with PartialRun(target, name=name, plan=identity, resume=resume, overwrite=overwrite) as parts:
         _check_inputs(parts.plan.get("inputs", {}))
-        facts = _run_parts(plan, run_engine, own, progress, parts)
+        facts, tally = _run_parts(plan, run_engine, own, progress, parts)
         try:
-            tally = _tally(plan, parts, facts)
+            tally.check(facts["failures"])
         except KernelError:
             parts.discard()
             raise
@@ -121,8 +122,8 @@ def _run_parts(
     own: Signal | None,
     progress: Progress,
     parts: "_Parts | PartialRun",
-) -> dict[str, Any]:
-    """Compute and write the parts that are missing; returns the inputs, the flags, and why trials failed."""
+) -> tuple[dict[str, Any], "_Tally"]:
+    """Compute and write the parts that are missing; returns the inputs, the flags, why trials failed, and a tally."""
     known = dict(parts.plan.get("inputs", {}))
     cells = Cells(
         own_signal=own,
@@ -132,7 +133,9 @@ def _run_parts(
         n_bars=plan.n_bars,
     )
     failures: dict[int, dict[str, int]] = {}
-    rows = Rows(plan)
+    rows, tally = Rows(plan), _Tally(plan.space.spec)
+    for number in sorted(parts.done):
+        tally.add(parts.read_part(number))
     missing = [part for part in range(plan.n_parts) if part not in parts.done]
 
     def jobs() -> Iterator[Job]:
@@ -144,7 +147,9 @@ def _run_parts(
         with closing(engine(jobs())) as batches:
             for job, batch in batches:
                 heard = {"failures": failures.pop(job.number), "flags": list(cells.flags)}
-                parts.write_part(job.number, rows.table(job.trials, batch), said=heard)
+                part = rows.table(job.trials, batch)
+                parts.write_part(job.number, part, said=heard)
+                tally.add(part)
                 progress.advance(len(job.trials))
     finally:
         progress.stop()
@@ -154,7 +159,7 @@ def _run_parts(
         flags |= dict.fromkeys(said["flags"])
         for text, n in said["failures"].items():
             counts[text] = counts.get(text, 0) + n
-    return {"inputs": dict(cells.inputs), "flags": list(flags), "failures": counts}
+    return {"inputs": dict(cells.inputs), "flags": list(flags), "failures": counts}, tally
 
 
 class _Parts:
@@ -182,32 +187,36 @@ class _Parts:
         """Nothing is resumed from memory."""
 
 
-class _Tally(NamedTuple):
+class _Tally:
     """How many trials ended how, and the best rows: what is known of a sweep without holding it."""
 
-    counts: dict[str, int]
-    best: pl.DataFrame
+    def __init__(self, spec: SweepSpec) -> None:
+        self.best = pl.DataFrame()
+        self._metric, self._n_best = spec.metric, max(spec.best, BEST_KEPT)
+        self._counts = dict.fromkeys(STATUSES, 0)
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Trials by how they ended."""
+        return {word: n for word, n in sorted(self._counts.items()) if n}
 
-def _tally(plan: Plan, parts: "_Parts | PartialRun", facts: Mapping[str, Any]) -> _Tally:
-    """Read the parts one after the other.
-
-    Raises
-    ------
-    KernelError
-        If none of the trials could be prepared.
-    """
-    spec, counts, best = plan.space.spec, dict.fromkeys(STATUSES, 0), None
-    for number in range(plan.n_parts):
-        part = parts.read_part(number)
+    def add(self, part: pl.DataFrame) -> None:
+        """Count a part; it does not matter which comes first."""
         for word, n in part.group_by("status").len().iter_rows():
-            counts[word] += n
-        rows = part if best is None else pl.concat([best, part])
-        best = best_of(rows, metric=spec.metric, n=max(spec.best, BEST_KEPT))
-    found = {word: n for word, n in sorted(counts.items()) if n}
-    if facts["failures"] and set(found) <= {"config_error", "data_error", "signal_error", "error"}:
-        raise KernelError(f"no trial could run: {next(iter(facts['failures']))}", fix="correct that and run again")
-    return _Tally(found, pl.DataFrame() if best is None else best)
+            self._counts[word] += n
+        rows = pl.concat([self.best, part]) if self.best.width else part
+        self.best = best_of(rows, metric=self._metric, n=self._n_best)
+
+    def check(self, failures: Mapping[str, int]) -> None:
+        """Refuse a sweep none of whose trials could be prepared.
+
+        Raises
+        ------
+        KernelError
+            With the first reason.
+        """
+        if failures and set(self.counts) <= {"config_error", "data_error", "signal_error", "error"}:
+            raise KernelError(f"no trial could run: {next(iter(failures))}", fix="correct that and run again")
 
 
 def _outcome(
