@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from basis_bt.core.errors import ConfigError, StoreError
+from basis_bt.core.errors import ConfigError
 from basis_bt.core.units import US_PER_DAY
 from basis_bt.frames.funding_columns import history_hours
 from basis_bt.statistics.autocorrelation import lo_sharpe, newey_west_t
@@ -26,7 +26,8 @@ from basis_bt.statistics.sharpe import (
 from basis_bt.sweeps.counting import trials_made
 from basis_bt.sweeps.curves import daily_returns
 from basis_bt.sweeps.durations import duration_hours
-from basis_bt.sweeps.plan import Plan, plan_of_manifest
+from basis_bt.sweeps.kept import check_same, plan_of
+from basis_bt.sweeps.plan import Plan
 from basis_bt.sweeps.result import Sweep, best_of
 from basis_bt.sweeps.threads import given_threads
 
@@ -139,14 +140,9 @@ def luck(
     StoreError
         If a trial run again ends with another equity than in the sweep.
     """
-    if sweep.manifest["sweep"]["expression"] is not None:
-        raise ConfigError(
-            "this sweep has a signal that was given as an expression, which is not kept",
-            fix="write the signal as SQL in the configuration",
-        )
+    plan = plan_of(sweep)
     threads = given_threads(threads)
     asked = None if purge_hours is None else duration_hours(purge_hours, name="purge")
-    plan = plan_of_manifest(sweep.manifest)
     ran = sweep.trials.filter((pl.col("status") == "ok") & (pl.col("n_trades") > 0))
     drawn = _drawn(ran, sweep.metric, most_trials=most_trials, seed=seed)
     notes = [] if len(drawn) == ran.height else [f"judged on {len(drawn):,} of {ran.height:,} trials, drawn at random"]
@@ -236,13 +232,7 @@ def _returns(plan: Plan, ran: pl.DataFrame, trials: np.ndarray, *, threads: int)
         raise ConfigError(f"{len(trials)} of the trials ever traded: nothing to compare", fix="sweep over more")
     found = daily_returns(plan, trials, threads=threads)
     then = ran.filter(pl.col("trial").is_in(trials.tolist()))["end_equity_usd"].to_numpy()
-    other = np.flatnonzero(then != found.end_equity_usd)
-    if len(other):
-        raise StoreError(
-            f"trial {trials[other[0]]} gives another result than it did in the sweep ({len(other):,} trials)",
-            where={"then": then[other[0]], "now": found.end_equity_usd[other[0]]},
-            fix="its input files or this package have changed since; run the sweep again",
-        )
+    check_same(trials, then_usd=then, now_usd=found.end_equity_usd)
     moves = found.returns.std(axis=0, ddof=1) > ROUNDING_FRAC
     if moves.sum() < 2:
         raise ConfigError(
