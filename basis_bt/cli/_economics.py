@@ -37,7 +37,9 @@ def read_tables(config: str, settings: tuple[str, ...]) -> dict[str, Any]:
 
 def heading(raw: dict[str, Any]) -> str:
     """Legs and span of a configuration in one line."""
-    legs = ", ".join(f"{leg['ratio']:+g} {leg['instrument']}" for leg in raw["combo"]["legs"])
+    from basis_bt.core.instruments import leg_texts
+
+    legs = ", ".join(leg_texts(raw["combo"]["legs"]))
     first, last = (str(raw["data"][key])[:10] for key in ("start", "end"))
     return f"{legs} · {first} to {last}"
 

@@ -2,8 +2,10 @@
 
 import math
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 KINDS = ("spot", "perp", "future", "lst", "lending")
@@ -162,3 +164,8 @@ class Combo:
         """
         ranks = [(one.kind != "spot", one.is_chain) for one in self.instruments]
         return ranks.index(min(ranks))
+
+
+def leg_texts(legs: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The legs of a combo's table, each as ``+1 spot:binance:BTC-USDT``."""
+    return [f"{leg['ratio']:+g} {leg['instrument']}" for leg in legs]

@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 from basis_bt.core.errors import ConfigError
+from basis_bt.core.instruments import leg_texts
 
 FOLDER = Path(__file__).resolve().parent / "strategies"
 
@@ -42,5 +43,4 @@ def strategy_line(name: str) -> str:
 
 def strategy_legs(name: str) -> list[str]:
     """The instruments of a strategy with their ratios, e.g. ``+1 spot:binance:BTC-USDT``."""
-    legs = tomllib.loads(strategy_text(name))["combo"]["legs"]
-    return [f"{leg['ratio']:+g} {leg['instrument']}" for leg in legs]
+    return leg_texts(tomllib.loads(strategy_text(name))["combo"]["legs"])

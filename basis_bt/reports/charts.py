@@ -28,7 +28,6 @@ from basis_bt.reports.summary import (
     INCIDENTS,
     SOURCES,
     capital_usd,
-    leg_text,
     legs_of,
     metrics_of,
     number,
@@ -374,7 +373,7 @@ def _say_if_empty(axes: Axes, drawn: bool, sentence: str) -> None:
 
 def _draw_heading(figure: Figure, manifest: Mapping[str, Any], tables: Mapping[str, pl.DataFrame]) -> None:
     metrics = metrics_of(tables)
-    combo = " · ".join(leg_text(instrument, ratio) for instrument, ratio in legs_of(manifest))
+    combo = " · ".join(legs_of(manifest))
     key_numbers = " · ".join(
         (
             f"PnL {_signed_usd(metrics['pnl_usd'])} USD",

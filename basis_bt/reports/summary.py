@@ -12,6 +12,8 @@ from typing import Any
 
 from polars import DataFrame
 
+from basis_bt.core.instruments import leg_texts
+
 NOTHING = "–"
 SOURCES = (("funding", +1), ("basis", +1), ("delta", +1), ("fees", -1), ("slippage", -1))
 # shown only where they happened
@@ -91,14 +93,9 @@ def metrics_of(tables: Mapping[str, DataFrame]) -> dict[str, Any]:
     return tables["metrics"].row(0, named=True)
 
 
-def legs_of(manifest: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """Instrument and signed ratio of each leg, in the order of the combo."""
-    return [(leg["instrument"], float(leg["ratio"])) for leg in manifest["config"]["combo"]["legs"]]
-
-
-def leg_text(instrument: str, ratio: float) -> str:
-    """A leg as ``+1 spot:binance:BTC-USDT``."""
-    return f"{ratio:+g} {instrument}"
+def legs_of(manifest: Mapping[str, Any]) -> list[str]:
+    """The legs with their ratios, e.g. ``+1 spot:binance:BTC-USDT``, in the order of the combo."""
+    return leg_texts(manifest["config"]["combo"]["legs"])
 
 
 def span_text(manifest: Mapping[str, Any]) -> str:
@@ -164,9 +161,8 @@ def summary_text(manifest: Mapping[str, Any], tables: Mapping[str, DataFrame]) -
     Fees and slippage carry a minus sign, so the column adds up to the line ``pnl``.
     """
     name = str(manifest["name"])
-    legs = [leg_text(instrument, ratio) for instrument, ratio in legs_of(manifest)]
     head = [("span", span_text(manifest))]
-    head += [("legs" if i == 0 else "", leg) for i, leg in enumerate(legs)]
+    head += [("legs" if i == 0 else "", leg) for i, leg in enumerate(legs_of(manifest))]
     head += [("capital", number(capital_usd(manifest)) + " USD")]
     status = metrics_of(tables)["status"]
     head += [("status", str(status))] if status != "ok" else []
@@ -197,7 +193,7 @@ def summary_html(manifest: Mapping[str, Any], tables: Mapping[str, DataFrame]) -
     attribution = [
         (source, number(usd), percent(share, digits=3)) for source, usd, share in attribution_rows(manifest, tables)
     ]
-    legs = ", ".join(leg_text(instrument, ratio) for instrument, ratio in legs_of(manifest))
+    legs = ", ".join(legs_of(manifest))
     flags = "".join(f"<li>{escape(str(flag))}</li>" for flag in manifest["flags"])
     tables_html = "".join(
         f'<div style="margin-right:2em">{table}</div>'

@@ -18,7 +18,6 @@ from basis_bt.reports.summary import (
     count_rows,
     hours,
     html_table,
-    leg_text,
     legs_of,
     metric_rows,
     metrics_of,
@@ -93,7 +92,7 @@ def report_png(manifest: Mapping[str, Any], tables: Mapping[str, pl.DataFrame]) 
 def report_html(manifest: Mapping[str, Any], tables: Mapping[str, pl.DataFrame], *, png: bytes) -> str:
     """The page with every table of the report; charts are inside, values escaped, nothing is loaded from elsewhere."""
     name = escape(str(manifest["name"]))
-    legs = escape("   ".join(leg_text(instrument, ratio) for instrument, ratio in legs_of(manifest)))
+    legs = escape("   ".join(legs_of(manifest)))
     attribution = [
         (source, number(usd), percent(share, digits=3)) for source, usd, share in attribution_rows(manifest, tables)
     ]

@@ -90,8 +90,3 @@ def _matching(loaded: list[Instrument], pattern: Any, *, key: str) -> list[Instr
             f"{key}: nothing loaded matches {pattern!r}", fix="basis-bt data ls shows what the folder holds"
         )
     return found
-
-
-def combo_text(combo: Mapping[str, Any]) -> str:
-    """A combo in one line: ``+1 spot:binance:BTC-USDT -1 perp:binance:BTC-USDT``."""
-    return " ".join(f"{leg['ratio']:+g} {leg['instrument']}" for leg in combo["legs"])

@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 
 from basis_bt.backtest.engine import parameter_columns
+from basis_bt.core.instruments import leg_texts
 from basis_bt.core.sweep_spec import Axis, parse_hours_or_number, replaced
 from basis_bt.sweeps.batch import COUNTS, INVALID, METRICS, STATUSES, Batch, Cell
 from basis_bt.sweeps.cells import Cells, Failure
-from basis_bt.sweeps.combos import combo_text
 from basis_bt.sweeps.fast_axes import means_nothing, numbers_of, value_rows
 from basis_bt.sweeps.plan import Plan, value_at
 
@@ -141,7 +141,7 @@ def _column_of(axis: Axis) -> pl.Series:
     """The values of an axis as a column takes them: numbers, durations in hours, text, else JSON."""
     values = list(axis.values)
     if axis.key == "combo":
-        return pl.Series([combo_text(one) for one in values])
+        return pl.Series([" ".join(leg_texts(one["legs"])) for one in values])
     kinds = {type(one) for one in values if one is not None}
     is_duration = axis.key.endswith("hours")
     if kinds <= {bool} or kinds <= {int} or (kinds <= {str} and not is_duration):
