@@ -1,5 +1,6 @@
 """How long a carry must be held, how much capital it bears and which cost it hangs on, against sums done by hand."""
 
+import copy
 import json
 import math
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from realdata import real_market
+from sweeping import CARRY, toml_of
 
 import basis_bt
 from basis_bt.cli.main import entry
@@ -57,12 +59,7 @@ def config_on(root, *, hours=HOURS):
     return {
         "name": "carry",
         "data": {"root": str(root), "start": FIRST.isoformat(), "end": (FIRST + timedelta(hours=hours)).isoformat()},
-        "combo": {
-            "legs": [
-                {"instrument": "spot:binance:BTC-USDT", "ratio": 1.0},
-                {"instrument": "perp:binance:BTC-USDT", "ratio": -1.0},
-            ]
-        },
+        "combo": copy.deepcopy(CARRY),
         "signal": {"name": "sql", "sql": "close_0 * 0 + 1"},
         "rule": {"entry": 0.5, "exit": 0.2},
         "size": {"capital_usd": 1_000_000.0, "allocation": 0.9, "leverage": 3.0, "lots": "none"},
@@ -398,32 +395,10 @@ def test_sweeps_are_refused_by_name(carry):
 
 
 @pytest.fixture
-def folder(still, tmp_path, monkeypatch):
+def folder(carry, tmp_path, monkeypatch):
     """A folder with the carry as a TOML file."""
-    text = f"""
-[data]
-root = "{still}"
-start = "{FIRST.isoformat()}"
-end = "{(FIRST + timedelta(hours=HOURS)).isoformat()}"
-[[combo.legs]]
-instrument = "spot:binance:BTC-USDT"
-ratio = 1.0
-[[combo.legs]]
-instrument = "perp:binance:BTC-USDT"
-ratio = -1.0
-[signal]
-name = "sql"
-sql = "close_0 * 0 + 1"
-[rule]
-entry = 0.5
-exit = 0.2
-[size]
-lots = "none"
-[costs]
-half_spread_bps = 1.0
-taker_fee_bps = {{ spot = 10.0, perp = 5.0 }}
-"""
-    (tmp_path / "hold.toml").write_text(text)
+    tables = {key: table for key, table in carry.items() if key != "name"}
+    toml_of({**tables, "size": {"lots": "none"}}, tmp_path / "hold.toml")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

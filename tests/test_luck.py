@@ -17,6 +17,7 @@ import pytest
 import strategies
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from sweeping import CARRY, toml_of
 
 import basis_bt
 from basis_bt.cli.main import entry
@@ -31,29 +32,15 @@ from basis_bt.sweeps.stretches import slice_cell
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 N_DAYS = 90
-CLI_SWEEP = """
-name = "swept"
-[data]
-root = "market"
-start = "2024-01-04T00:00:00Z"
-end = "2024-03-25T00:00:00Z"
-[[combo.legs]]
-instrument = "spot:binance:BTC-USDT"
-ratio = 1.0
-[[combo.legs]]
-instrument = "perp:binance:BTC-USDT"
-ratio = -1.0
-[signal]
-name = "funding_apr"
-hours = [8, 24]
-[rule]
-entry = { from = 0.02, to = 0.3, steps = 5 }
-exit = { from = -0.1, to = 0.01, steps = 3 }
-[costs]
-taker_fee_bps = 0.5
-[sweep]
-best = 1
-"""
+CLI_SWEEP = {
+    "name": "swept",
+    "data": {"root": "market", "start": "2024-01-04T00:00:00Z", "end": "2024-03-25T00:00:00Z"},
+    "combo": CARRY,
+    "signal": {"name": "funding_apr", "hours": [8, 24]},
+    "rule": {"entry": {"from": 0.02, "to": 0.3, "steps": 5}, "exit": {"from": -0.1, "to": 0.01, "steps": 3}},
+    "costs": {"taker_fee_bps": 0.5},
+    "sweep": {"best": 1},
+}
 
 
 def day(number, hour=0):
@@ -559,11 +546,10 @@ def folder(root, tmp_path, monkeypatch, capsys):
     """A folder with a market, a sweep's configuration, the sweep and a single run."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "market").symlink_to(root / "whole")
-    (tmp_path / "sweep.toml").write_text(CLI_SWEEP)
+    toml_of(CLI_SWEEP, tmp_path / "sweep.toml")
     assert entry(["sweep", "sweep.toml"]) == 0
     single = ["--set", "rule.entry=0.1", "--set", "rule.exit=0.0", "--set", "signal.hours=8"]
-    text = CLI_SWEEP.partition("[sweep]")[0]
-    (tmp_path / "single.toml").write_text(text)
+    toml_of({key: table for key, table in CLI_SWEEP.items() if key != "sweep"}, tmp_path / "single.toml")
     assert entry(["run", "single.toml", "--no-report", "--name", "single", *single]) == 0
     capsys.readouterr()
     return tmp_path
