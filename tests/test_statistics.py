@@ -3,12 +3,15 @@
 import itertools
 import math
 import statistics
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import basis_bt
 from basis_bt.core.errors import ConfigError
 from basis_bt.core.units import HOURS_PER_YEAR
 from basis_bt.statistics import overfitting
@@ -132,6 +135,21 @@ def test_the_annual_sharpe_ratio_is_that_of_empyrical_with_the_hours_of_a_year()
     assert empyrical.sharpe_ratio(hourly, annualization=8760) == pytest.approx(ours, rel=1e-10)
     # left at its default of 252 it is smaller by a factor of 5.896
     assert ours / empyrical.sharpe_ratio(hourly) == pytest.approx(math.sqrt(8760 / 252), rel=1e-10)
+
+
+def test_sharpe_sortino_and_max_drawdown_of_a_run_are_those_of_empyrical(monkeypatch):
+    empyrical = pytest.importorskip("empyrical")
+    monkeypatch.chdir(Path(__file__).resolve().parents[1])
+    result = basis_bt.run("configs/sample_btc_carry.toml")
+    fresh = result.equity.filter(~pl.col("stale"))["equity_usd"].to_numpy()
+    equity = np.concatenate([[result.manifest["config"]["size"]["capital_usd"]], fresh])
+    hourly = equity[1:] / equity[:-1] - 1.0
+    metrics = result.metrics.row(0, named=True)
+    for name in ("sharpe", "sortino"):
+        theirs = getattr(empyrical, f"{name}_ratio")(hourly, annualization=8760)
+        assert metrics[name] == pytest.approx(theirs, rel=1e-10)
+    assert metrics["max_drawdown"] == pytest.approx(-empyrical.max_drawdown(hourly), rel=1e-9)
+    assert metrics["max_drawdown"] > 1e-3 and metrics["sortino"] > metrics["sharpe"]  # there is something to compare
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e-5])
