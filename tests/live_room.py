@@ -75,7 +75,10 @@ class Room:
 
     async def collect_funding(self) -> None:
         """Take in what the venues paid."""
-        await self.keeper.collect_funding()
+        for instrument in self.combos.instruments[1:]:
+            venue = self.venues[instrument.split(":")[1]]
+            for payment in await venue.funding_payments(instrument, since_us=0):
+                self.journal.funding(payment)
 
     async def watch(self, seconds: float) -> None:
         """Reconcile every second for a while."""

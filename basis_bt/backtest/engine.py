@@ -16,6 +16,7 @@ from basis_bt.backtest.cost_parameters import resolved_fees_bps
 from basis_bt.backtest.prepare import Prepared, prepare
 from basis_bt.backtest.result import Result
 from basis_bt.backtest.stakes import findings_at_stake
+from basis_bt.core.calibration_file import Calibrated
 from basis_bt.core.config import build_config, config_dict, config_hash, load_config
 from basis_bt.core.errors import KernelError
 from basis_bt.core.models import Config, SignalSpec
@@ -178,6 +179,9 @@ def _manifest(config: Config, panel: Panel, tables: Mapping[str, pl.DataFrame], 
     if config.costs.bucket_table is not None:
         path = Path(config.costs.bucket_table)
         inputs.append({"instrument": None, "series": "cost", "path": str(path), "sha256": file_hash(path)})
+    if isinstance(config.calibration, Calibrated):
+        source = config.calibration
+        inputs.append({"instrument": None, "series": "calibration", "path": source.path, "sha256": source.sha256})
     names = [str(instrument) for instrument in panel.instruments]
     refused = tables["events"].filter(pl.col("event") == "refused")["reason"]
     sources = tables["funding"].filter(pl.col("position_base") != 0)["mark_source"]

@@ -28,6 +28,14 @@ VERBS: dict[str, tuple[str, str]] = {
     "breakeven": ("basis_bt.cli.breakeven:command", "Show how long a carry must be held to pay its round trip."),
     "capacity": ("basis_bt.cli.capacity:command", "Show what a carry earns with more and more capital."),
     "sensitivity": ("basis_bt.cli.sensitivity:command", "Show which assumed cost a result hangs on."),
+    "replay": ("basis_bt.cli.replay:command", "Run history bar by bar through the live engine."),
+    "parity": ("basis_bt.cli.parity:command", "Compare the live engine with the backtest, or trading with its model."),
+    "paper": ("basis_bt.cli.paper:command", "Trade a configuration on paper, against the live market."),
+    "live": ("basis_bt.cli.live:command", "Trade a configuration for real."),
+    "status": ("basis_bt.cli.status:command", "Show how a paper or live session stands."),
+    "stop": ("basis_bt.cli.stop:command", "Cancel all orders, close all positions, and end a session."),
+    "export": ("basis_bt.cli.export:command", "Write a journal as a run folder, for sql, report, diff and explain."),
+    "calibrate": ("basis_bt.cli.calibrate:command", "Re-estimate the costs of a backtest from fills."),
     "data": ("basis_bt.cli.data:command", "Fetch, inspect and check market data."),
 }
 

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from basis_bt.core.calibration_file import with_calibration
 from basis_bt.core.errors import ConfigError
 from basis_bt.core.models import Config
 
@@ -65,7 +66,7 @@ def _adapter() -> Any:
 
 
 def build_config(raw: Mapping[str, Any], *, source: str = "") -> Config:
-    """The checked configuration of nested tables.
+    """The checked configuration of nested tables, with the calibration that they name taken over.
 
     Raises
     ------
@@ -75,7 +76,7 @@ def build_config(raw: Mapping[str, Any], *, source: str = "") -> Config:
     from pydantic import ValidationError
 
     try:
-        return _adapter().validate_json(_json(raw))
+        return _adapter().validate_json(_json(with_calibration(raw)))
     except ValidationError as error:
         lines = [_sentence(item) for item in error.errors()]
     where = {"file": source} if source else {}
@@ -120,7 +121,7 @@ def _sentence(item: Mapping[str, Any]) -> str:
 
 def _key_path(loc: tuple[Any, ...]) -> str:
     """``("combo", "legs", 0, "ratio")`` as ``combo.legs.0.ratio``, without the branches of unions."""
-    branches = ("float", "str", "datetime")
+    branches = ("float", "str", "datetime", "Calibrated")
     return ".".join(str(part) for part in loc if part not in branches and not str(part).startswith(("dict[", "list[")))
 
 
@@ -132,9 +133,14 @@ def _keys_at(loc: tuple[Any, ...]) -> list[str]:
     for part in loc:
         if isinstance(part, int):
             continue
+        if typing.get_origin(model) is dict:  # the part is a name that the user gave
+            model = typing.get_args(model)[1]
+            continue
         hints = typing.get_type_hints(model) if dataclasses.is_dataclass(model) else {}
         model = hints.get(str(part), model)
         if typing.get_origin(model) is list:
+            model = typing.get_args(model)[0]
+        if type(None) in typing.get_args(model):
             model = typing.get_args(model)[0]
     return [field.name for field in dataclasses.fields(model)] if dataclasses.is_dataclass(model) else []
 
@@ -160,10 +166,17 @@ def config_dict(config: Config) -> dict[str, Any]:
             return [plain(item) for item in value]
         return 0.0 if isinstance(value, float) and value == 0 else value
 
-    return plain(dataclasses.asdict(config))
+    values = plain(dataclasses.asdict(config))
+    for key in ("live", "calibration"):
+        if values[key] is None:
+            del values[key]
+    return values
 
 
 def config_hash(config: Config) -> str:
-    """Hash of what the configuration means: its values, without its name."""
-    values = {key: value for key, value in config_dict(config).items() if key != "name"}
+    """Hash of what the configuration means for a backtest: its values, without its name and how it is traded live.
+
+    Measured costs count as the costs that they are, whatever file they came from.
+    """
+    values = {key: value for key, value in config_dict(config).items() if key not in ("name", "live", "calibration")}
     return hashlib.sha256(json.dumps(values, sort_keys=True, allow_nan=False).encode()).hexdigest()

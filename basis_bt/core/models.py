@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from basis_bt.core.calibration_file import Calibrated
 from basis_bt.core.instruments import KINDS, STRICT, Combo, Instrument
+from basis_bt.core.live_models import Live
 from basis_bt.core.scenarios import Scenario
 from basis_bt.core.units import US_PER_DAY, US_PER_HOUR, hours_to_us, parse_hours, parse_instant
 
@@ -320,7 +322,11 @@ class Wallets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Everything a run is made of."""
+    """Everything a run is made of; ``live`` is for trading it on paper and for real, and changes no backtest.
+
+    ``calibration`` is the path of a file of measured costs (``core/calibration_file.py``). A checked configuration has
+    its values in ``costs`` already, and its path and sha256 here.
+    """
 
     __pydantic_config__ = STRICT
 
@@ -334,6 +340,8 @@ class Config:
     fills: Fills = field(default_factory=Fills)
     wallets: Wallets = field(default_factory=Wallets)
     scenarios: list[Scenario] = field(default_factory=list)
+    live: Live | None = None
+    calibration: str | Calibrated | None = None
 
     def __post_init__(self) -> None:
         if self.fills.model == "maker" and self.costs.spot_fee_in == "base":

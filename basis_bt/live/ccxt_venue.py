@@ -4,12 +4,13 @@ No call that sends an order is ever repeated here, except after a refusal that c
 wrong clock is set right once, a pause that the venue asks for is kept, and then the order goes out one more time.
 """
 
+import logging
 import math
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from decimal import Decimal
-from functools import partial
-from typing import Any
+from functools import partial, wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from basis_bt.core.errors import ConfigError
 from basis_bt.core.instruments import Instrument
@@ -29,6 +30,8 @@ from basis_bt.live.orders import (
 from basis_bt.live.outcomes import is_clock, is_crowded, is_gone, is_unchanged, judge_send
 from basis_bt.live.venue import Ack, Balance, Book, Contract, OrderRefused, OrderUnknown, Position, Venue, VenueDown
 
+Answer = TypeVar("Answer")
+Question = ParamSpec("Question")
 BOOK_LEVELS = 50
 RECENT = 100
 DEFAULT_PAUSE_S = 1.0
@@ -61,6 +64,21 @@ def ccxt_symbol(instrument: str) -> str:
     return f"{base}/{quote}:{quote}" + (f"-{expiry[0][2:]}" if expiry else "")
 
 
+def _sensible(
+    method: Callable[Concatenate["CcxtVenue", Question], Coroutine[Any, Any, Answer]],
+) -> Callable[Concatenate["CcxtVenue", Question], Coroutine[Any, Any, Answer]]:
+    """An answer that cannot be read, because a field is missing or is no number, is no answer."""
+
+    @wraps(method)
+    async def asked(self: "CcxtVenue", *args: Question.args, **options: Question.kwargs) -> Answer:
+        try:
+            return await method(self, *args, **options)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise VenueDown(f"{self.name}: {method.__name__}: cannot be read: {type(error).__name__}") from None
+
+    return asked
+
+
 class CcxtVenue(Venue):
     """One account at one venue.
 
@@ -69,6 +87,7 @@ class CcxtVenue(Venue):
     client : of ``ccxt.async_support``, ready to use; its own retries must be off
     account, leverage : how margined contracts are to be held
     is_public : without keys, for market data alone
+    with_settings : set margin mode and leverage on opening; False only looks
     """
 
     def __init__(
@@ -80,9 +99,11 @@ class CcxtVenue(Venue):
         account: Account | None = None,
         leverage: float = 1.0,
         is_public: bool = False,
+        with_settings: bool = True,
     ) -> None:
         self.name, self._client, self._clock = name, client, clock
         self._account, self._leverage, self._is_public = account or Account(), leverage, is_public
+        self._with_settings = with_settings
         self._symbols: dict[str, str] = {}
         self._instruments: dict[str, str] = {}
         self._contracts: dict[str, Contract] = {}
@@ -97,12 +118,20 @@ class CcxtVenue(Venue):
                 fix="take it out of the options",
             )
         self._fetch = client.fetch
-        client.fetch = self._counted_fetch
+        client.fetch = self._checked_fetch
+        # ccxt writes every request with its key and signature into its log at this level
+        logging.getLogger("ccxt").setLevel(max(logging.getLogger("ccxt").level, logging.INFO))
 
-    async def _counted_fetch(self, url: str, method: str = "GET", *args: Any, **options: Any) -> Any:
+    async def _checked_fetch(self, url: str, method: str = "GET", *args: Any, **options: Any) -> Any:
+        """Counts what may have been an order; a page or an empty text is no answer, least of all an empty list."""
+        import ccxt.async_support as ccxt
+
         if method == "POST":
             self._posts += 1
-        return await self._fetch(url, method, *args, **options)
+        reply = await self._fetch(url, method, *args, **options)
+        if not isinstance(reply, dict | list):
+            raise ccxt.BadResponse(f"{self.name}: the reply is no JSON")
+        return reply
 
     # -- the account ---------------------------------------------------------------------------------------------------
 
@@ -138,12 +167,22 @@ class CcxtVenue(Venue):
         """How an instrument is traded here."""
         return self._contracts[instrument]
 
+    @_sensible
     async def refresh(self, instrument: str) -> Contract:
         """The same, the state of all asked again, at most once a second."""
         now_s = self._clock.monotonic_s()
         if now_s - self._refreshed_s >= REFRESH_S:
+            before, currencies = dict(self._client.markets), self._client.currencies
+            try:
+                await self._ask(lambda: self._client.load_markets(True))
+            finally:
+                missing = [symbol for symbol in self._symbols.values() if symbol not in (self._client.markets or {})]
+                if missing:  # what is held there must still be looked up and closed
+                    self._client.currencies = currencies
+                    self._client.set_markets(before)
+            if missing:
+                raise VenueDown(f"{self.name}: {', '.join(missing)} is not among the markets")
             self._refreshed_s = now_s
-            await self._ask(lambda: self._client.load_markets(True))
             for one, known in self._contracts.items():
                 self._contracts[one] = self._contract(one, (known.taker_fee_bps, known.maker_fee_bps))
         return self._contracts[instrument]
@@ -191,6 +230,8 @@ class CcxtVenue(Venue):
                     where={"instrument": instrument},
                     fix="switch it to one-way mode at the venue, with nothing open",
                 )
+        if not self._with_settings:
+            return
         if has.get("setMarginMode"):
             params = {"lever": f"{self._leverage:g}"} if self.name == "okx" else {}
             await self._unless_set(lambda: self._client.set_margin_mode(self._account.margin_mode, symbol, params))
@@ -246,9 +287,11 @@ class CcxtVenue(Venue):
         now_s = self._clock.monotonic_s()
         if self._client.has.get("fetchTime") and (force or now_s - self._clock_set_s > CLOCK_HOURS * 3600.0):
             self._clock_set_s = now_s
+            await self._keep_quiet(closing=True)
             try:
                 await self._client.load_time_difference()
             except Exception as error:
+                self._listen(error)
                 raise self._down(error) from None
 
     def _down(self, error: Exception) -> VenueDown:
@@ -260,6 +303,7 @@ class CcxtVenue(Venue):
         text = _QUERY.sub("?...", " ".join(str(error).split()))
         return f"{self.name}: {type(error).__name__}: {text[:300]}"
 
+    @_sensible
     async def book(self, instrument: str) -> Book:
         """The order book. Where it carries no time, it is as old as the ticker, or as its number if that is older."""
         symbol, size = self._symbols[instrument], self._contracts[instrument].contract_base
@@ -326,6 +370,7 @@ class CcxtVenue(Venue):
         step = Decimal(str(market["precision"]["amount"]))
         return float(step * round(quantity_base / contract.lot_base))
 
+    @_sensible
     async def find(self, order: LegOrder) -> OrderState | None:
         """The order by its client id, in the way of each venue."""
         symbol, cid = self._symbols[order.instrument], order.client_order_id
@@ -346,6 +391,8 @@ class CcxtVenue(Venue):
             if error.kind == "gone":
                 return None
             raise
+        if not row.get("id") and self.name == "binance":  # OKX alone says "none" in this way
+            raise VenueDown("binance: the reply to a look-up has no id")
         return self._state(row, order.instrument) if row.get("id") else None
 
     async def _client_order(self, symbol: str, params: dict[str, Any]) -> Any:
@@ -389,7 +436,8 @@ class CcxtVenue(Venue):
         return await self._cancel(self._symbols[state.instrument], state.venue_order_id, state.client_order_id)
 
     async def _cancel(self, symbol: str, venue_order_id: str | None, client_order_id: str) -> bool:
-        params = {} if venue_order_id else {"clientOrderId": client_order_id}
+        name = "orderLinkId" if self.name == "bybit" else "clientOrderId"
+        params = {} if venue_order_id else {name: client_order_id}
         try:
             await self._ask(lambda: self._client.cancel_order(venue_order_id, symbol, params), closing=True)
         except VenueDown as error:
@@ -398,6 +446,7 @@ class CcxtVenue(Venue):
             raise
         return True
 
+    @_sensible
     async def open_orders(self) -> list[OrderState]:
         """All open orders of the instruments."""
         out = []
@@ -406,6 +455,7 @@ class CcxtVenue(Venue):
             out += [self._state(row, instrument) for row in rows]
         return out
 
+    @_sensible
     async def trades(self, instrument: str, *, since_us: int, venue_order_id: str | None = None) -> list[VenueTrade]:
         """Own fills, each once."""
         symbol, contract = self._symbols[instrument], self._contracts[instrument]
@@ -454,6 +504,7 @@ class CcxtVenue(Venue):
         found = await self._sums([{"type": "spot"} if self.name == "binance" else {}])
         return found.get(asset, Balance(total=0.0, free=0.0))
 
+    @_sensible
     async def _sums(self, questions: Sequence[dict[str, str]]) -> dict[str, Balance]:
         sums: dict[str, tuple[float, float]] = {}
         for params in questions:
@@ -465,6 +516,7 @@ class CcxtVenue(Venue):
                 sums[asset] = (have[0] + whole, have[1] + (whole if free is None else float(free)))
         return {asset: Balance(total=total, free=free) for asset, (total, free) in sums.items()}
 
+    @_sensible
     async def positions(self) -> dict[str, Position]:
         """The margined positions that are not zero."""
         symbols = [self._symbols[one] for one, contract in self._contracts.items() if contract.is_margined]
@@ -489,6 +541,7 @@ class CcxtVenue(Venue):
             )
         return found
 
+    @_sensible
     async def funding_payments(self, instrument: str, *, since_us: int) -> list[FundingPayment]:
         """Settlements booked; ccxt passes Bybit's sign on, which is the other way round."""
         symbol, sign = self._symbols[instrument], -1.0 if self.name == "bybit" else 1.0
@@ -506,6 +559,7 @@ class CcxtVenue(Venue):
         }
         return sorted(found.values(), key=lambda payment: payment.ts_us)
 
+    @_sensible
     async def worth(self, asset: str, *, quote: str) -> float:
         """The last price of an asset."""
         if asset == quote:

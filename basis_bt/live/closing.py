@@ -50,11 +50,17 @@ async def close_leg(
     """
     venue = desk.venues[instrument.split(":")[1]]
     contract = venue.contract(instrument)
-    left, results = change_base, list[LegResult]()
+    left, results, missing = change_base, list[LegResult](), list[LegOrder]()
     last_price = arrival_price or 0.0
     for attempt in range(tries):
         if attempt:
             await desk.clock.sleep(min(BACKOFF_S * 2.0 ** (attempt - 1), LONGEST_BACKOFF_S))
+        for order in list(missing):
+            landed = await desk.look_again(order)
+            if landed is not None:
+                missing.remove(order)
+                results.append(landed)
+                left -= landed.position_change_base
         quote = await quoted(desk, instrument)
         if quote is not None:
             last_price = quote.mid
@@ -80,9 +86,11 @@ async def close_leg(
         result = await desk.place(order)
         results.append(result)
         left -= result.position_change_base
+        if result.event == "missing":
+            missing.append(order)
         if result.reason.startswith("reduce_only") and await _is_flat(desk, instrument):
             return Closed(leg, results, 0.0, True)
-        if _is_dust(left, contract, last_price):
+        if is_dust(left, contract, last_price):
             return Closed(leg, results, left, True)
     return Closed(leg, results, left, False)
 
@@ -99,24 +107,31 @@ async def quoted(desk: Desk, instrument: str) -> Quote | None:
 
 
 async def _sendable(desk: Desk, contract: Contract, left: float, price: float) -> float | None:
-    """Quantity to order now: None for dust, 0.0 where the wallet cannot be seen to hold any."""
+    """Quantity to order now: None for dust, 0.0 where the wallet cannot be seen to hold any.
+
+    Of spot never more than this engine bought: the rest of the wallet is somebody else's.
+    """
     if left > 0.0:
         fee_frac = max(contract.taker_fee_bps, 0.0) / 1e4 if contract.is_fee_in_base else 0.0
         wanted = lots_up(left / (1.0 - fee_frac), contract.lot_base) if fee_frac else lots_down(left, contract.lot_base)
-        return None if _is_dust(wanted, contract, price) else wanted
+        return None if is_dust(wanted, contract, price) else wanted
     wanted = lots_down(-left, contract.lot_base)
     if not contract.is_margined and not desk.is_modelled:
+        own = max(desk.journal.positions_base().get(contract.instrument, 0.0), 0.0)
+        wanted = min(wanted, lots_down(own, contract.lot_base))
+        if is_dust(wanted, contract, price):
+            return None
         try:
             held = lots_down((await desk.venues[contract.venue].spot_balance(contract.base)).free, contract.lot_base)
         except VenueDown:
             held = wanted  # the venue refuses more than there is
-        if held < wanted and _is_dust(held, contract, price):
-            return None if _is_dust(wanted, contract, price) else 0.0
+        if held < wanted and is_dust(held, contract, price):
+            return None if is_dust(wanted, contract, price) else 0.0
         wanted = min(wanted, held)
-    return None if _is_dust(wanted, contract, price) else wanted
+    return None if is_dust(wanted, contract, price) else wanted
 
 
-def _is_dust(quantity_base: float, contract: Contract, price: float) -> bool:
+def is_dust(quantity_base: float, contract: Contract, price: float) -> bool:
     """Whether a quantity cannot be traded: under a lot, the smallest quantity, or (spot) the smallest notional."""
     quantity = lots_down(abs(quantity_base), contract.lot_base)
     if quantity <= 0.0 or quantity < contract.min_base * (1.0 - 1e-9):

@@ -256,15 +256,13 @@ class Combos:
         for task in pending:
             self.late[f"late{len(self.late)}"] = task
         for task in set(tasks) - pending:
-            self._watch(task.result())
+            self.watch(task.result())
         return [None if task in pending else task.result() for task in tasks]
 
-    def _watch(self, result: LegResult) -> None:
+    def watch(self, result: LegResult) -> None:
         """An order that the venue never had may still land: look for it until its time is over."""
         if result.event == "missing":
-            order = next(
-                (one for one in self.desk.unfound if one.client_order_id == result.client_order_id), None
-            )  # fmt: skip
+            order = self.desk.unfound.pop(result.client_order_id, None)
             if order is not None:
                 self.watched[order.client_order_id] = (order, self.desk.clock.monotonic_s() + self.execution.grace_s)
 
@@ -343,11 +341,14 @@ class Combos:
         return [result for one in closed for result in one.results]
 
     async def _close(self, leg: int, change: float, intent: str, purpose: str, arrival: float | None) -> Closed:
-        return await close_leg(
+        closed = await close_leg(
             self.desk, self.instruments[leg], leg=leg, change_base=change, intent=intent, purpose=purpose,
             prefix=self.prefix, arrival_price=arrival, decided_us=self.desk.clock.now_us(),
             tries=self.execution.rollback_tries,
         )  # fmt: skip
+        for result in closed.results:
+            self.watch(result)
+        return closed
 
     def _halt(self, intent: str, reason: str, naked: dict[str, float]) -> None:
         """Open the breaker until a person has looked; it survives a restart."""

@@ -18,7 +18,7 @@ _REFUSED: dict[str, dict[str, str]] = {
     "binance": {
         "-1013": "minimum", "-4164": "minimum", "-1111": "lot", "-4014": "lot", "-2018": "funds", "-2019": "funds",
         "-2027": "size", "-4005": "size", "-4131": "price", "-4016": "price", "-5022": "post_only",
-        "-2022": "reduce_only", "-4061": "position_mode", "-1008": "busy", "-2015": "permission", "-2014": "permission",
+        "-2022": "reduce_only", "-4061": "position_mode", "-2015": "permission", "-2014": "permission",
         "-1022": "permission", "-1121": "symbol", "-4140": "halted", "-4108": "halted",
     },
     "bybit": {
@@ -31,14 +31,27 @@ _REFUSED: dict[str, dict[str, str]] = {
         "51020": "minimum", "51121": "lot", "51008": "funds", "51119": "funds", "51127": "funds", "51131": "funds",
         "59108": "funds", "51004": "size", "51202": "size", "51006": "price", "51169": "reduce_only",
         "51000": "position_mode",
-        "50013": "busy", "50026": "busy", "50111": "permission", "50113": "permission", "50105": "permission",
+        "50111": "permission", "50113": "permission", "50105": "permission",
         "51022": "halted", "51027": "halted", "51155": "permission",
+    },
+}  # fmt: skip
+#: the same in words, where one code has many meanings and ccxt passes on the words without it
+_REFUSED_WORDS = {
+    "binance": {
+        "Filter failure": "filter", "Account has insufficient balance": "funds", "Market is closed": "halted",
+        "Order would immediately match and take": "post_only", "may not place or cancel orders": "permission",
+        "This action is disabled on this account": "permission",
     },
 }  # fmt: skip
 #: the venue has an order of this id: it is there, look it up
 _EXISTS = {"binance": {"-4116"}, "bybit": {"110072", "170141"}, "okx": {"51016"}}
-#: nobody knows, whatever class ccxt gives it
-_UNKNOWN = {"binance": {"-1006", "-1007"}, "bybit": {"10016", "110079", "10000"}, "okx": {"50004", "51149"}}
+#: nobody knows, whatever class ccxt gives it. A venue that is busy says so before it looks at the order, or after:
+#: Bybit has one code for both, and a look-up is cheaper than a leg nobody knows of
+_UNKNOWN = {
+    "binance": {"-1006", "-1007", "-1008"},
+    "bybit": {"10016", "110079", "10000"},
+    "okx": {"50004", "51149", "50013", "50026", "50001"},
+}
 _CLOCK = {"binance": {"-1021"}, "bybit": {"10002"}, "okx": {"50102"}}
 _CROWDED = {"binance": {"-1003", "-1015"}, "bybit": {"10006", "10018", "10429"}, "okx": {"50011", "50061"}}
 
@@ -81,8 +94,9 @@ def judge_send(error: BaseException, *, venue: str, was_sent: bool) -> Verdict:
     for code in found:
         if code in known:
             return Verdict("refused", known[code])
-    if "Filter failure" in text:  # Binance spot, which ccxt passes on without the code
-        return Verdict("refused", "filter")
+    for words, kind in _REFUSED_WORDS.get(venue, {}).items():
+        if words in text:
+            return Verdict("refused", kind)
     if found and not isinstance(error, ccxt.OrderNotFound):
         if isinstance(error, ccxt.InsufficientFunds):
             return Verdict("refused", "funds")

@@ -45,8 +45,9 @@ class Desk:
         }
         #: when the last own fill was learnt, by instrument
         self.last_fill_us: dict[str, int] = {}
-        #: orders that no venue seems to have, newest last
-        self.unfound: list[LegOrder] = []
+        #: orders that no venue seems to have, by client id
+        self.unfound: dict[str, LegOrder] = {}
+        self._used_ids = {event.client_order_id for event in journal.events(event_types.INTENT)}
 
     async def place(
         self, order: LegOrder, *, timeout_s: float | None = None, hurry: asyncio.Event | None = None
@@ -57,6 +58,10 @@ class Desk:
         only when one of them is certain: who cannot wait leaves it running.
         """
         order = dataclasses.replace(order, sent_us=self.clock.now_us())
+        if order.client_order_id in self._used_ids:  # e.g. an instruction that a restart begins again
+            self._note(event_types.INCIDENT, order, kind="sent_before")
+            return self._empty(order, "refused", "sent_before: an order of this id has been sent already")
+        self._used_ids.add(order.client_order_id)
         self.journal.order_intent(order)
         return await self._sent(order, _Patience(timeout_s, hurry))
 
@@ -92,19 +97,34 @@ class Desk:
                 n_absent += 1
                 waited_s = self.clock.monotonic_s() - begun_s
                 is_due = n_absent >= self.execution.look_ups_to_missing and waited_s >= self.execution.missing_after_s
-                if is_due and await self._is_nowhere(order):
+                if is_due and await self._is_nowhere(order, waited_s):
                     break
             except VenueDown:
                 continue
         self._note(event_types.MISSING, order, look_ups=n_absent)
-        self.unfound.append(order)
+        self.unfound[order.client_order_id] = order
         return self._empty(order, "missing", f"{order.venue} has no such order after {n_absent} look-ups")
 
-    async def _is_nowhere(self, order: LegOrder) -> bool:
-        """Neither among the open orders nor, by a trade nobody accounts for, among the filled ones."""
+    async def look_again(self, order: LegOrder) -> LegResult | None:
+        """Whether an order that was missing has landed after all, and what it came to."""
+        try:
+            if await self.venues[order.venue].find(order) is None:
+                return None
+        except VenueDown:
+            return None
+        self.unfound.pop(order.client_order_id, None)
+        return await self.resolve(order)
+
+    async def _is_nowhere(self, order: LegOrder, waited_s: float) -> bool:
+        """Neither among the open orders nor, by a trade nobody accounts for, among the filled ones.
+
+        Such a trade may be somebody else's or the venue's own: past the grace time it is no reason to wait.
+        """
         venue = self.venues[order.venue]
         if any(one.client_order_id == order.client_order_id for one in await venue.open_orders()):
             return False
+        if waited_s >= self.execution.grace_s:
+            return True
         since_us = order.sent_us - BEFORE_SEND_US
         trades = await venue.trades(order.instrument, since_us=since_us)
         return not any(

@@ -5,32 +5,33 @@ fill came in between, since positions lag fills. What turns out to be naked is c
 """
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from basis_bt.core.errors import StoreError
 from basis_bt.live import event_types
+from basis_bt.live.closing import is_dust, quoted
 from basis_bt.live.combo import Combos
 from basis_bt.live.ids import is_ours
-from basis_bt.live.orders import LegResult, OrderState, VenueTrade
+from basis_bt.live.orders import LegOrder, LegResult, OrderState, VenueTrade
+from basis_bt.live.results import leg_result
 from basis_bt.live.venue import Position, VenueDown
 
 SEEN_TWICE_S = 1.0
 AFTER_FILL_US = 1_000_000
-HOUR_US = 3_600_000_000
-SETTLES_FOR_US = 180_000_000  # venues book funding up to so long after the hour
-FUNDING_OVERLAP_US = HOUR_US
+OVERLAP_US = 60_000_000  # trades are asked from so much before positions last agreed: stamps of venues differ
+LATE_WAIT_S = 10.0  # that an emergency stop gives orders nobody knows the end of
 STOP_TRIES = 20
 STOP_PAUSE_S = 0.5
 
 
 @dataclass(slots=True, kw_only=True)
 class Findings:
-    """What a look at the venues brought: own fills to be booked, payments, and sentences for a person."""
+    """What a look at the venues brought: fills to be booked (those of the venue's own making too), and sentences."""
 
     results: list[LegResult] = field(default_factory=list)
-    n_payments: int = 0
     notes: list[str] = field(default_factory=list)
 
 
@@ -41,9 +42,10 @@ class Reconciler:
         self.combos, self.desk, self.policy = combos, combos.desk, policy
         self.instruments, self.ratios = combos.instruments, combos.ratios
         self._seen: dict[str, tuple[float, float]] = {}
-        self._funding_us: dict[str, int] = {}
-        self._funding_asked_us = 0
         self._n_repairs = 0
+        agreed = self.desk.journal.events((event_types.FILL, event_types.RECONCILE))[-1:]
+        #: when journal and venues were last known to say the same
+        self._agreed_us = agreed[0].ts_us if agreed else self.desk.clock.now_us()
 
     # -- the start -----------------------------------------------------------------------------------------------------
 
@@ -62,11 +64,11 @@ class Reconciler:
             left = self.desk.journal.open_intents()
             for result in await asyncio.gather(*(self.desk.resolve(order) for order in left)):
                 found.results.append(result)
+                self.combos.watch(result)
                 found.notes.append(f"{result.client_order_id}: {result.event}, {result.filled_base:.10g} filled")
             await self._clear_orders(found)
             await self._own_up(found)
-            await self._hedge(found, intent="0-restart", why="restart")
-            await self._collect_funding(found, everything=True)
+            await self._hedge(found, intent=f"0-restart-{self._repair()}", why="restart")
             self._note(event_types.RECONCILE, kind="start", notes=found.notes)
             return found
 
@@ -83,22 +85,26 @@ class Reconciler:
                     found.notes.append(f"{name}: an open order of somebody else is left alone: {state.venue_order_id}")
 
     async def _own_up(self, found: Findings) -> None:
-        """Positions the journal cannot explain: from own trades it missed, else by the policy."""
-        for leg, difference in (await self._differences()).items():
-            instrument = self.instruments[leg]
-            await self._take_in_trades(leg)
+        """Positions the journal cannot explain, seen twice: from own trades it missed, else by the policy."""
+        seen, is_changed = await self._differences(), False
+        if seen:
+            await self.desk.clock.sleep(SEEN_TWICE_S)
+            seen = {leg: one for leg, one in (await self._differences()).items() if leg in seen}
+        for leg in seen:
+            instrument, is_changed = self.instruments[leg], True
+            await self._take_in_trades(leg, found)
             difference = (await self._differences()).get(leg, 0.0)
             if not difference:
                 found.notes.append(f"{instrument}: trades that the journal had missed are taken in")
                 continue
             if self.policy == "refuse":
                 raise self._foreign(f"a position of {difference:+.10g} that the journal does not know", instrument)
-            await self._adjust(leg, difference, why="unknown at the start")
+            await self._adjust(leg, difference, found, why="unknown at the start")
             found.notes.append(f"{instrument}: {difference:+.10g} is {self.policy}ed")
         held = self.desk.journal.positions_base()
-        if self.policy == "close" and found.notes and not self._is_whole(held):
+        if self.policy == "close" and is_changed and not self._is_whole(held):
             changes = {leg: -held.get(one, 0.0) for leg, one in enumerate(self.instruments) if held.get(one, 0.0)}
-            found.results += await self.combos.unwind(changes, intent="0-close")
+            found.results += await self.combos.unwind(changes, intent=f"0-close-{self._repair()}")
         if self.policy == "adopt":
             await self._adopt_spot(found)
 
@@ -115,7 +121,7 @@ class Reconciler:
             balance = await self.desk.venues[contract.venue].spot_balance(contract.base)
             taken = min(missing, balance.total - held.get(instrument, 0.0))
             if taken > contract.lot_base:
-                await self._adjust(leg, taken, why="adopted as the hedge")
+                await self._adjust(leg, taken, found, why="adopted as the hedge")
                 found.notes.append(f"{instrument}: {taken:.10g} of the wallet is adopted as the hedge")
 
     # -- while trading -------------------------------------------------------------------------------------------------
@@ -127,7 +133,6 @@ class Reconciler:
             await self._late(found)
             try:
                 await self._compare(found)
-                await self._collect_funding(found)
             except VenueDown as error:
                 found.notes.append(str(error))
         return found
@@ -150,6 +155,7 @@ class Reconciler:
                 del self.combos.watched[client_id]
 
     async def _take_back(self, result: LegResult, found: Findings) -> None:
+        """Undo a late fill, as far as it is still there: a comparison or a stop may have been faster."""
         if result.position_change_base == 0.0:
             return
         found.results.append(result)
@@ -158,11 +164,16 @@ class Reconciler:
             filled_base=result.filled_base,
         )  # fmt: skip
         found.notes.append(f"{result.client_order_id}: filled late, {result.filled_base:.10g}; it is taken back")
-        intent = f"0-late-{result.client_order_id}"
-        found.results += await self.combos.unwind({result.leg: -result.position_change_base}, intent=intent)
+        held, late = self.desk.journal.positions_base().get(result.instrument, 0.0), result.position_change_base
+        if held * late > 0.0:
+            change = -math.copysign(min(abs(held), abs(late)), late)
+            found.results += await self.combos.unwind({result.leg: change}, intent=f"0-late-{self._repair()}")
 
     async def _compare(self, found: Findings) -> None:
-        now_s, differences = self.desk.clock.monotonic_s(), await self._differences()
+        now_s, now_us = self.desk.clock.monotonic_s(), self.desk.clock.now_us()
+        differences = await self._differences()
+        if not differences:
+            self._agreed_us = now_us
         for leg in list(self._seen_legs()):
             if leg not in differences:
                 del self._seen[self.instruments[leg]]
@@ -178,10 +189,10 @@ class Reconciler:
             if now_s - before[1] < SEEN_TWICE_S or self.desk.clock.now_us() - last_fill_us < AFTER_FILL_US:
                 continue
             del self._seen[instrument]
-            await self._take_in_trades(leg)
+            await self._take_in_trades(leg, found)
             rest = (await self._differences()).get(leg, 0.0)
             if rest:
-                await self._adjust(leg, rest, why="the venue says so")
+                await self._adjust(leg, rest, found, why="the venue says so")
             self._note(event_types.INCIDENT, instrument=instrument, kind="position_changed", difference_base=difference)
             found.notes.append(f"{instrument}: the venue's position differs by {difference:+.10g}")
             await self._hedge(found, intent=f"0-hedge-{self._repair()}", why="the venue changed a position")
@@ -202,34 +213,6 @@ class Reconciler:
             found.notes.append(f"naked after {why}: closing {', '.join(f'{one:+.10g}' for one in changes.values())}")
             found.results += await self.combos.unwind(changes, intent=intent)
 
-    async def collect_funding(self) -> Findings:
-        """Take in all payments now, e.g. before a session ends."""
-        found = Findings()
-        await self._collect_funding(found, everything=True)
-        return found
-
-    async def _collect_funding(self, found: Findings, *, everything: bool = False) -> None:
-        """Payments since the last ones known; venues are asked around the hours at which they settle."""
-        now_us = self.desk.clock.now_us()
-        is_hour = now_us // HOUR_US != self._funding_asked_us // HOUR_US or now_us % HOUR_US < SETTLES_FOR_US
-        if not everything and not is_hour:
-            return
-        self._funding_asked_us = now_us
-        for instrument in self.instruments:
-            if not instrument.startswith("perp:"):
-                continue
-            since_us = max(self._funding_us.get(instrument, self._begun_us()) - FUNDING_OVERLAP_US, 0)
-            payments = await self.desk.venues[instrument.split(":")[1]].funding_payments(instrument, since_us=since_us)
-            for payment in payments:
-                if self.desk.journal.funding(payment) is not None:
-                    found.n_payments += 1
-                self._funding_us[instrument] = max(self._funding_us.get(instrument, 0), payment.ts_us)
-
-    def _begun_us(self) -> int:
-        """When this journal first sent an order; what the account was paid before is not ours."""
-        first = self.desk.journal.events(event_types.INTENT)[:1]
-        return first[0].ts_us + FUNDING_OVERLAP_US if first else self.desk.clock.now_us() + FUNDING_OVERLAP_US
-
     # -- the emergency stop --------------------------------------------------------------------------------------------
 
     async def stop(self, why: str = "emergency stop") -> Findings:
@@ -248,6 +231,9 @@ class Reconciler:
         async with self.combos.lock:
             await self._late(found)
             await asyncio.gather(*(self._stop_venue(name, found) for name in self._venues()))
+            if self.combos.late:
+                await asyncio.wait(self.combos.late.values(), timeout=LATE_WAIT_S)
+                await self._late(found)
         return found
 
     async def _stop_venue(self, name: str, found: Findings) -> None:
@@ -281,7 +267,8 @@ class Reconciler:
             position = positions[instrument].position_base if instrument in positions else 0.0
             if not contract.is_margined:
                 position = held.get(instrument, 0.0)
-            if abs(position) >= contract.lot_base * (1.0 - 1e-9) and position != 0.0:
+            quote = await quoted(self.desk, instrument) if position else None
+            if not is_dust(position, contract, quote.mid if quote else math.inf):
                 changes[leg] = -position
         return changes
 
@@ -307,15 +294,28 @@ class Reconciler:
                     out[leg] = difference
         return out
 
-    async def _take_in_trades(self, leg: int) -> None:
+    async def _take_in_trades(self, leg: int, found: Findings) -> None:
         """Record the venue's trades of an instrument that the journal does not have, e.g. of a deleveraging."""
         instrument = self.instruments[leg]
-        since_us = self._begun_us() - FUNDING_OVERLAP_US
+        since_us = self._agreed_us - OVERLAP_US
         for trade in await self.desk.venues[instrument.split(":")[1]].trades(instrument, since_us=since_us):
-            if trade.venue_order_id not in self.desk.known_ids:
-                self.desk.journal.fill(trade, origin="venue")
+            is_known = trade.venue_order_id in self.desk.known_ids
+            if not is_known and self.desk.journal.fill(trade, origin="venue") is not None:
+                found.results.append(self._venue_result(leg, trade))
 
-    async def _adjust(self, leg: int, difference: float, *, why: str) -> None:
+    def _venue_result(self, leg: int, trade: VenueTrade) -> LegResult:
+        """A fill that no order of ours asked for, as a result, at its own price."""
+        order = LegOrder(
+            intent="0-venue", client_order_id=trade.trade_id, instrument=trade.instrument, leg=leg, side=trade.side,
+            quantity_base=trade.quantity_base, purpose="venue", arrival_price=trade.price, reference_price=trade.price,
+            decided_us=trade.ts_us, sent_us=trade.ts_us,
+        )  # fmt: skip
+        return leg_result(
+            order, [trade], contract=self._contract(trade.instrument), worth={}, done_us=self.desk.clock.now_us(),
+            venue_order_id=trade.venue_order_id,
+        )  # fmt: skip
+
+    async def _adjust(self, leg: int, difference: float, found: Findings, *, why: str) -> None:
         """Set the journal's position to the venue's where no trade explains the difference."""
         instrument = self.instruments[leg]
         contract, venue = self._contract(instrument), self.desk.venues[instrument.split(":")[1]]
@@ -331,6 +331,7 @@ class Reconciler:
             fee_asset=contract.quote, is_maker=False, ts_us=now_us,
         )  # fmt: skip
         self.desk.journal.fill(trade, origin="adjusted", reason=why)
+        found.results.append(self._venue_result(leg, trade))
 
     async def _cancel(self, state: OrderState) -> None:
         try:

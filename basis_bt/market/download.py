@@ -89,6 +89,37 @@ def download(
     KeyboardInterrupt
         When interrupted; what had come until then is written.
     """
+    work = download_async(
+        venue, symbols, kinds, root=root, start=start, end=end, update=update, bar_hours=bar_hours,
+        concurrency=concurrency, client_factory=client_factory, clock=clock, sleep=sleep,
+        pages_per_write=pages_per_write, progress=progress,
+    )  # fmt: skip
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as pool:  # in a notebook, whose loop is running already
+        return pool.submit(asyncio.run, work).result()
+
+
+async def download_async(
+    venue: str,
+    symbols: Sequence[str],
+    kinds: Sequence[str],
+    *,
+    root: Path,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    update: bool = False,
+    bar_hours: float = 1.0,
+    concurrency: int = 4,
+    client_factory: Callable[[str], Any] = open_client,
+    clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    pages_per_write: int = PAGES_PER_WRITE,
+    progress: Callable[[Outcome], None] | None = None,
+) -> list[Outcome]:
+    """``download`` for those who have a loop already."""
     facts = venue_named(venue)
     for kind in kinds:
         if kind not in KINDS:
@@ -105,13 +136,7 @@ def download(
     plan = _Plan(Path(root), None if start is None else to_us(start), end_us, update, bar_hours, pages_per_write, clock,
                  progress or (lambda _: None))  # fmt: skip
     exchange = Exchange(venue, client_factory(venue), sleep=sleep)
-    work = _download_all(exchange, keys, plan, concurrency)
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(1) as pool:  # in a notebook, whose loop is running already
-        return pool.submit(asyncio.run, work).result()
+    return await _download_all(exchange, keys, plan, concurrency)
 
 
 @dataclass(frozen=True, slots=True)

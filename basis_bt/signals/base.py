@@ -42,6 +42,17 @@ def evaluate(signal: Signal, panel: Panel) -> np.ndarray:
     return values[panel.n_warmup - 1 : -1].copy()
 
 
+def latest(signal: Signal, panel: Panel) -> float:
+    """The signal at the close of the last row, which the decision of the bar after it sees; NaN where null.
+
+    Raises
+    ------
+    SignalError
+        If the expression fails.
+    """
+    return float(_values(signal, panel.frame)[-1])
+
+
 def _values(signal: Signal, frame: pl.DataFrame) -> np.ndarray:
     try:
         column = (

@@ -14,6 +14,7 @@ import numpy as np
 from basis_bt.backtest.cost_parameters import one_way_bps
 from basis_bt.backtest.parameters import borrowed_legs, pays_gas
 from basis_bt.backtest.prepare import configured_signal, loader, prepare
+from basis_bt.core.calibration_file import Calibrated
 from basis_bt.core.config import build_config, config_dict
 from basis_bt.core.errors import BasisBtError, ConfigError, DataError, SignalError, StoreError
 from basis_bt.core.models import Config
@@ -113,6 +114,8 @@ class Cells:
         if config.costs.bucket_table is not None:
             path = Path(config.costs.bucket_table)
             self._meet([{"instrument": None, "series": "cost", "path": str(path), "sha256": file_hash(path)}])
+        if isinstance(config.calibration, Calibrated):
+            self._meet([{"instrument": None, "series": "calibration", **dataclasses.asdict(config.calibration)}])
         self.flags.update(dict.fromkeys(prepared.flags))
         return make_cell(prepared)
 

@@ -16,6 +16,7 @@ import numpy as np
 from basis_bt.backtest.engine import versions
 from basis_bt.backtest.parameters import borrowed_legs
 from basis_bt.backtest.prepare import configured_signal
+from basis_bt.core.calibration_file import with_calibration
 from basis_bt.core.config import build_config, config_dict, read_toml
 from basis_bt.core.errors import BasisBtError, ConfigError
 from basis_bt.core.models import Config
@@ -223,7 +224,9 @@ def make_plan(
     raw.setdefault("name", Path(source).stem if isinstance(source, str | Path) else "sweep")
     if own_signal:
         raw = {**raw, "signal": {"name": "sql", "sql": "0"}}
-    space = read_space(raw, combos=configured_combos(raw))
+    combos = configured_combos(raw)
+    raw = with_calibration(raw, None if combos is None else map(_instruments, combos))
+    space = read_space(raw, combos=combos)
     base = build_config(space.raw, source=str(source) if isinstance(source, str | Path) else "")
     if space.spec.metric not in METRICS:
         raise ConfigError(f"sweep.metric: {space.spec.metric!r} is no metric", fix=f"one of {', '.join(METRICS)}")
@@ -234,6 +237,12 @@ def make_plan(
     if check is not None:
         check(plan)
     return dataclasses.replace(plan, design=make_design(space))
+
+
+def _instruments(combo: Any) -> list[str]:
+    """What the legs of a combo that is not checked yet are called."""
+    legs = combo.get("legs", []) if isinstance(combo, Mapping) else []
+    return [str(leg.get("instrument")) for leg in legs if isinstance(leg, Mapping)]
 
 
 def needs_whole_trial(config: Config) -> bool:

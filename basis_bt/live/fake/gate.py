@@ -5,7 +5,7 @@ then the request goes out once more.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from basis_bt.live.clock import Clock
 from basis_bt.live.fake.faults import Event, Fault, Plan
@@ -35,9 +35,9 @@ class Gate:
 
     async def enter(
         self, operation: str, instrument: str | None, *, closing: bool = False, side: int | None = None,
-        order_kind: str | None = None,
+        order_kind: str | None = None, first: Callable[[], Awaitable[None]] | None = None,
     ) -> tuple[Treatment, Fault | None]:  # fmt: skip
-        """How the request is treated, and the fault of its reply.
+        """How the request is treated, and the fault of its reply; ``first`` is awaited before each attempt.
 
         Raises
         ------
@@ -46,6 +46,8 @@ class Gate:
         """
         for _ in range(_ATTEMPTS):
             await self._keep_quiet(closing)
+            if first is not None:
+                await first()
             now_us = self._clock.now_us()
             event = Event(
                 ts_us=now_us, venue=self.sim.name, operation=operation, instrument=instrument, side=side,

@@ -34,7 +34,7 @@ class FakeExchange:
         self.plan: Plan = plan or FaultPlan()
         self.latency_s = latency_s
         self._closed = {name: Closed() for name in self.venues}
-        self._hidden: dict[tuple[str, str | None], Treatment] = {}
+        self._last_look: dict[tuple[str, str | None], Treatment] = {}
         self._runner: web.AppRunner | None = None
         self._late: set[asyncio.TimerHandle] = set()
         self._port = 0
@@ -157,9 +157,9 @@ class FakeExchange:
         """Bybit's look-up is two requests; the second shows what the first did."""
         key = (sim.name, call.instrument)
         if call.operation == "find":
-            self._hidden[key] = treatment
-        elif call.operation == "find_history" and key in self._hidden:
-            return self._hidden[key]
+            self._last_look[key] = treatment
+        elif call.operation == "find_history" and key in self._last_look:
+            return self._last_look[key]
         return treatment
 
 

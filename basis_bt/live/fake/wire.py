@@ -9,6 +9,7 @@ from typing import Any
 from basis_bt.live.fake.lens import TRUTH, Lens
 from basis_bt.live.fake.records import OPEN, Refused, SimOrder, Ticket
 from basis_bt.live.fake.simulator import SimVenue
+from basis_bt.live.venue import Contract
 
 _SECRETS = ("signature", "sign", "apikey", "secret", "passphrase", "password")
 
@@ -38,7 +39,7 @@ class Call:
     is_private: bool
     has_key: bool
     sent_ms: int | None
-    handler: str
+    handler: "Handler"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +57,20 @@ def json_reply(body: Any, *, status: int = 200, headers: Mapping[str, str] | Non
     return Reply(status=status, text=json.dumps(body), headers=headers)
 
 
+Handler = Callable[[SimVenue, Call, Treatment], Any]
+
+
+def no_such_endpoint(sim: SimVenue, call: Call, treatment: Treatment) -> Any:
+    """What answers every path that is not served."""
+    raise Refused("bad_request", f"no such endpoint: {call.method} {call.path}")
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Which operation an endpoint is, and which method of the dialect answers."""
+    """Which operation an endpoint is, and what answers it."""
 
     operation: str
-    handler: str
+    handler: Handler
     is_private: bool = True
 
 
@@ -80,7 +89,7 @@ class Dialect(abc.ABC):
         self, sim: SimVenue, method: str, path: str, params: Mapping[str, Any], headers: Mapping[str, str]
     ) -> Call:
         """Take a request apart; an endpoint that is not served has the operation ``other``."""
-        route = self.routes.get((method, path), Route("other", "other", False))
+        route = self.routes.get((method, path), Route("other", no_such_endpoint, False))
         public = without_secrets(params)
         return Call(
             method=method,
@@ -97,12 +106,9 @@ class Dialect(abc.ABC):
     def answer(self, sim: SimVenue, call: Call, treatment: Treatment) -> Reply:
         """Execute a request and say what came of it."""
         try:
-            if call.handler == "other":
-                raise Refused("bad_request", f"no such endpoint: {call.method} {call.path}")
             if call.is_private:
                 self.check_access(sim, call)
-            handler: Callable[[SimVenue, Call, Treatment], Any] = getattr(self, call.handler)
-            return self.success(sim, handler(sim, call, treatment))
+            return self.success(sim, call.handler(sim, call, treatment))
         except Refused as refusal:
             return self.refusal(sim, refusal.kind, str(refusal), call)
 
@@ -156,6 +162,11 @@ class Dialect(abc.ABC):
         """Too many requests; ``is_ban`` after the first warning was ignored."""
 
 
+def joined(contract: Contract) -> str:
+    """``BTCUSDT``, the name at Binance and Bybit of spot and perpetual alike."""
+    return contract.base + contract.quote
+
+
 def place(sim: SimVenue, ticket: Ticket, treatment: Treatment) -> SimOrder:
     """Place an order under a treatment."""
     return sim.place(ticket, fill_share=treatment.fill_share)
@@ -163,12 +174,17 @@ def place(sim: SimVenue, ticket: Ticket, treatment: Treatment) -> SimOrder:
 
 def find_or_refuse(sim: SimVenue, call: Call, treatment: Treatment, venue_order_id: str, client_id: str) -> SimOrder:
     """An order by either id, unless it is hidden; ``not_found`` otherwise."""
-    order = None
-    if call.instrument is not None and not treatment.lens.is_order_hidden:
-        order = sim.find(call.instrument, venue_order_id=venue_order_id, client_order_id=client_id)
-    if order is None:
+    order = named(sim, call, venue_order_id, client_id)
+    if order is None or treatment.lens.is_order_hidden:
         raise Refused("not_found", "no such order")
     return order
+
+
+def named(sim: SimVenue, call: Call, venue_order_id: str, client_id: str) -> SimOrder | None:
+    """The order a request names; a request that names none is malformed."""
+    if not venue_order_id and not client_id:
+        raise Refused("bad_request", "neither order id nor client id")
+    return sim.find(demand_instrument(call), venue_order_id=venue_order_id, client_order_id=client_id)
 
 
 def seen_open(sim: SimVenue, instrument: str | None, lens: Lens) -> list[SimOrder]:
