@@ -19,6 +19,7 @@ from basis_bt.live.fake.virtual_time import VirtualClock
 from basis_bt.live.guard import RiskGuard
 from basis_bt.live.journal import Journal
 from basis_bt.live.orders import ComboResult, Instruction
+from basis_bt.live.paper import PaperVenue
 from basis_bt.live.placing import Desk
 from basis_bt.live.reconcile import Reconciler
 
@@ -39,7 +40,7 @@ class Room:
 
     clock: VirtualClock
     fake: FakeExchange
-    venues: dict[str, CcxtVenue]
+    venues: dict[str, Any]
     desk: Desk
     combos: Combos
     keeper: Reconciler
@@ -51,7 +52,16 @@ class Room:
 
     @property
     def sims(self) -> dict[str, SimVenue]:
-        return self.fake.venues
+        """The accounts: those behind the fake exchange, or on paper those beside it."""
+        papers = {name: one.account for name, one in self.venues.items() if isinstance(one, PaperVenue)}
+        return papers or self.fake.venues
+
+    def set_plan(self, plan: FaultPlan) -> None:
+        """What goes wrong from now on."""
+        self.fake.plan = plan
+        for one in self.venues.values():
+            if isinstance(one, PaperVenue):
+                self.fake.plan, one.gate.plan = FaultPlan(), plan
 
     async def enter(self, quantity: float = 0.05) -> ComboResult:
         return await self.combos.enter(self._instruction("entry", (quantity, -quantity), quantity))
@@ -112,6 +122,7 @@ async def room(
     limits: Limits = LIMITS,
     policy: Any = "refuse",
     atomicity: str = "rollback",
+    is_paper: bool = False,
     **changes: Any,
 ):
     """Open clients first, then let the faults begin."""
@@ -119,10 +130,12 @@ async def room(
     await fake.start()
     legs = instruments(pair)
     execution = dataclasses.replace(execution, **changes)
-    venues = {
+    venues: dict[str, Any] = {
         name: CcxtVenue(name, loopback_client(name, fake.base_url(name), clock), clock=clock, leverage=3.0)
         for name in dict.fromkeys(pair)
     }
+    if is_paper:
+        venues = {name: PaperVenue(one, clock=clock, balances=CASH) for name, one in venues.items()}
     journal = Journal(folder, durable=folder is not None, secrets=("loopback",))
     try:
         for name, venue in venues.items():

@@ -72,6 +72,7 @@ class LiveFeed(Feed):
         self._settled_us = clock.now_us()
         self._opened_us = 0
         self._last = np.full(len(config.combo.legs), np.nan)
+        self._volatility_pct = np.full(len(config.combo.legs), np.nan)
         self.data_us = 0  # end of the last bar that was read
 
     async def openings(self) -> AsyncIterator[Opening]:
@@ -92,6 +93,11 @@ class LiveFeed(Feed):
         prices, seen = await self._mids()
         return Closing(ts_us=self._opened_us, close_price=prices, missing=~seen)
 
+    def volatility_pct(self, leg: int) -> float | None:
+        """Of a minute, from the bars of the last day; None before the first."""
+        found = float(self._volatility_pct[leg])
+        return found if math.isfinite(found) else None
+
     async def _sleep_until(self, at_us: int) -> None:
         while (left_us := at_us - self._clock.now_us()) > 0:
             await self._clock.sleep(left_us / 1e6)
@@ -110,7 +116,7 @@ class LiveFeed(Feed):
         settled = self._settle(prepared, ts_us)
         prices, seen = await self._mids()
         volume = np.where(panel.volume[-1] > 0.0, panel.volume[-1], panel.volume_before[-1])
-        self.data_us = ts_us
+        self.data_us, self._volatility_pct = ts_us, _minute_volatility_pct(prepared)
         return Opening(
             ts_us=ts_us,
             open_price=np.where(seen, prices, panel.close_price[-1]),
@@ -196,3 +202,15 @@ class LiveFeed(Feed):
         seen = np.isfinite(prices)
         self._last = np.where(seen, prices, self._last)
         return self._last, seen
+
+
+def _minute_volatility_pct(prepared: Prepared) -> np.ndarray:
+    """By leg, the standard deviation of a minute's return in percent, scaled from the returns of a day's bars."""
+    panel = prepared.panel
+    n_bars = max(round(24.0 / panel.bar_hours), 2) + 1
+    close = np.column_stack(
+        [panel.frame[f"close_{leg}"].to_numpy()[-n_bars:] for leg in range(len(panel.instruments))]
+    )
+    returns = np.diff(np.log(close), axis=0)
+    spread = np.array([np.std(one[np.isfinite(one)]) if np.isfinite(one).sum() > 1 else np.nan for one in returns.T])
+    return 100.0 * spread / math.sqrt(60.0 * panel.bar_hours)

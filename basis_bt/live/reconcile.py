@@ -44,8 +44,8 @@ class Reconciler:
         self._seen: dict[str, tuple[float, float]] = {}
         self._n_repairs = 0
         agreed = self.desk.journal.events((event_types.FILL, event_types.RECONCILE))[-1:]
-        #: when journal and venues were last known to say the same
-        self._agreed_us = agreed[0].ts_us if agreed else self.desk.clock.now_us()
+        #: since when there can be trades that the journal does not have: a new one wants none from before it
+        self._missed_since_us = agreed[0].ts_us - OVERLAP_US if agreed else self.desk.clock.now_us()
 
     # -- the start -----------------------------------------------------------------------------------------------------
 
@@ -155,7 +155,10 @@ class Reconciler:
                 del self.combos.watched[client_id]
 
     async def _take_back(self, result: LegResult, found: Findings) -> None:
-        """Undo a late fill, as far as it is still there: a comparison or a stop may have been faster."""
+        """Undo a late fill, as far as it is still there: a comparison or a stop may have been faster.
+
+        A late fill that made a position smaller stays, and takes the other legs with it.
+        """
         if result.position_change_base == 0.0:
             return
         found.results.append(result)
@@ -163,17 +166,18 @@ class Reconciler:
             event_types.LATE_FILL, instrument=result.instrument, client_order_id=result.client_order_id,
             filled_base=result.filled_base,
         )  # fmt: skip
-        found.notes.append(f"{result.client_order_id}: filled late, {result.filled_base:.10g}; it is taken back")
+        found.notes.append(f"{result.client_order_id}: filled late, {result.filled_base:.10g}")
         held, late = self.desk.journal.positions_base().get(result.instrument, 0.0), result.position_change_base
         if held * late > 0.0:
             change = -math.copysign(min(abs(held), abs(late)), late)
             found.results += await self.combos.unwind({result.leg: change}, intent=f"0-late-{self._repair()}")
+        await self._hedge(found, intent=f"0-late-{self._repair()}", why="a late fill")
 
     async def _compare(self, found: Findings) -> None:
         now_s, now_us = self.desk.clock.monotonic_s(), self.desk.clock.now_us()
         differences = await self._differences()
         if not differences:
-            self._agreed_us = now_us
+            self._missed_since_us = max(self._missed_since_us, now_us - OVERLAP_US)
         for leg in list(self._seen_legs()):
             if leg not in differences:
                 del self._seen[self.instruments[leg]]
@@ -297,7 +301,7 @@ class Reconciler:
     async def _take_in_trades(self, leg: int, found: Findings) -> None:
         """Record the venue's trades of an instrument that the journal does not have, e.g. of a deleveraging."""
         instrument = self.instruments[leg]
-        since_us = self._agreed_us - OVERLAP_US
+        since_us = self._missed_since_us
         for trade in await self.desk.venues[instrument.split(":")[1]].trades(instrument, since_us=since_us):
             is_known = trade.venue_order_id in self.desk.known_ids
             if not is_known and self.desk.journal.fill(trade, origin="venue") is not None:

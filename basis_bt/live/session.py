@@ -323,6 +323,13 @@ def _assemble(
     desk = Desk(venues, journal, clock=clock, execution=live.execution)
     prefix = journal.get("prefix") or prefix_of(f"{config.name} {instruments} {clock.now_us()}")
     journal.put("prefix", prefix, ts_us=clock.now_us())
+    def public(name: str) -> Any:
+        return open_client(name, base_url=live.account(name).base_url)
+
+    feed = LiveFeed(
+        config, venues, clock=clock, journal=journal, folder=folder / MARKET, client_factory=history or public,
+        n_bars=n_bars,
+    )  # fmt: skip
     combos = Combos(
         desk,
         guard,
@@ -332,15 +339,9 @@ def _assemble(
         execution=live.execution,
         atomicity="match" if ATOMICITIES[fill_params(config).atomicity] == "match" else "rollback",
         prefix=prefix,
+        volatility_pct=feed.volatility_pct,
     )
 
-    def public(name: str) -> Any:
-        return open_client(name, base_url=live.account(name).base_url)
-
-    feed = LiveFeed(
-        config, venues, clock=clock, journal=journal, folder=folder / MARKET, client_factory=history or public,
-        n_bars=n_bars,
-    )  # fmt: skip
     strategy = Strategy(config)
     trader = Trader(
         strategy,

@@ -219,6 +219,7 @@ class Trader:
             if state.direction and is_over:
                 self._note_trade(bar_us, cause)
                 state.direction, state.exit_us, state.working = 0, bar_us, None
+                self._count_positions()
             self._keep()
 
     # -- what came of it -----------------------------------------------------------------------------------------------
@@ -242,6 +243,7 @@ class Trader:
             if is_trade:
                 state.n_trades += 1
                 state.direction, state.entry_us, state.quantity = one.direction, opening.ts_us, held
+                self._count_positions()
                 self._note_trade(None, None)
             elif not any(leg.filled_base for leg in result.legs):
                 self._note(event_types.REFUSED, "refused", result.reason, one.direction, one.quantity, opening)
@@ -257,6 +259,7 @@ class Trader:
             if result.outcome == "flat":
                 self._note_trade(opening.ts_us, one.reason)
                 state.direction, state.exit_us, state.working = 0, opening.ts_us, None
+                self._count_positions()
             else:  # the rest is tried again in the next bar, as new orders
                 rest = self.strategy.exit(
                     opening, state, one.reason, self.account.position_base, self.clock.now_us()
@@ -284,6 +287,10 @@ class Trader:
         )  # fmt: skip
         if any(leg.purpose == ROLLED_BACK for leg in result.legs):
             self._note(event_types.INCIDENT, ROLLED_BACK, PARTIAL, one.direction, one.quantity, opening)
+
+    def _count_positions(self) -> None:
+        if self._guard is not None:
+            self._guard.on_positions(1 if self.state.direction else 0)
 
     def _note_trade(self, exit_us: int | None, reason: str | None) -> None:
         state = self.state
