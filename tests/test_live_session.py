@@ -14,6 +14,7 @@ from sweeping import toml_of
 from basis_bt.cli.main import main
 from basis_bt.core.config import build_config
 from basis_bt.core.errors import ConfigError
+from basis_bt.live import live_feed
 from basis_bt.live.fake.clients import loopback_client
 from basis_bt.live.fake.records import RateMark
 from basis_bt.live.fake.rules import standard_contract
@@ -68,7 +69,12 @@ def tables(**changes):
 @pytest.fixture(autouse=True)
 def no_housekeeping(monkeypatch):
     """The client library looks after its connections every two seconds, which are many in virtual days."""
-    monkeypatch.setattr(aiohttp.connector.BaseConnector, "_cleanup_closed_period", 1e6)
+    quicken(monkeypatch)
+
+
+def quicken(patch):
+    patch.setattr(aiohttp.connector.BaseConnector, "_cleanup_closed_period", 1e6)
+    patch.setattr(live_feed, "LONGEST_SLEEP_S", 3600.0)
 
 
 @asynccontextmanager
@@ -166,7 +172,7 @@ def lived(folder, config, *, mode="live", parts=(20,), meanwhile=None):
 def kept(tmp_path_factory):
     """A live session that was stopped and started again in the middle of its trade."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(aiohttp.connector.BaseConnector, "_cleanup_closed_period", 1e6)
+        quicken(patch)
         folder = tmp_path_factory.mktemp("journal")
         done, sim = lived(folder, build_config(tables()), parts=(5, 15))
         return folder, done, sim
@@ -191,7 +197,8 @@ def test_the_journal_reads_as_a_run_does(kept, tmp_path):
     assert row["n_trades"] == 1 and row["fees_usd"] > 0.0
     paid = sum(one.amount for one in kept[2].funding)
     assert row["funding_usd"] == pytest.approx(paid, abs=1e-6)
-    for verb in (["show", "btc-live-live"], ["report", "btc-live-live"], ["explain", "btc-live-live"]):
+    for verb in (["show", "btc-live-live"], ["report", "btc-live-live"],
+                 ["explain", "btc-live-live", "--ts", "2023-11-15T08:00:00Z"]):  # fmt: skip
         assert called(*verb, "--runs", str(tmp_path))
 
 

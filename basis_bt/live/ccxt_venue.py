@@ -34,6 +34,7 @@ Answer = TypeVar("Answer")
 Question = ParamSpec("Question")
 BOOK_LEVELS = 50
 RECENT = 100
+MOST_PAGES = 50
 DEFAULT_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 CLOSING_FIRST_S = 0.25  # after a pause, what closes goes out so much before the rest
@@ -253,6 +254,8 @@ class CcxtVenue(Venue):
     async def _ask(self, call: Callable[[], Awaitable[Any]], *, closing: bool = False) -> Any:
         """The answer to a question. A clock that is wrong is set once; a pause that the venue asks for is kept."""
         is_clock_set = False
+        if self._clock.monotonic_s() - self._clock_set_s > CLOCK_HOURS * 3600.0 > 0.0 and self._contracts:
+            await self._set_clock()
         for attempt in range(3):
             await self._keep_quiet(closing)
             try:
@@ -334,6 +337,8 @@ class CcxtVenue(Venue):
             extra["postOnly"] = True
         if order.reduce_only and contract.is_margined:
             extra["reduceOnly"] = True
+        if contract.is_margined and self.name == "okx":  # there it is said with each order
+            extra["marginMode"] = self._account.margin_mode
         side = "buy" if order.side > 0 else "sell"
         amount = self._amount(order.quantity_base, contract)
         is_clock_set = False
@@ -462,9 +467,8 @@ class CcxtVenue(Venue):
         key = _BY_ORDER.get(self.name)
         params = {key: venue_order_id} if key and venue_order_id else {}
         since_ms = None if params and self.name == "binance" else since_us // 1000
-        rows = await self._ask(lambda: self._client.fetch_my_trades(symbol, since_ms, RECENT, params))
         found: dict[str, VenueTrade] = {}
-        for row in rows:
+        for row in await self._trade_rows(symbol, since_ms, params):
             if venue_order_id is not None and str(row.get("order")) != venue_order_id:
                 continue
             fee, asset = self._fee(row, contract)
@@ -481,6 +485,35 @@ class CcxtVenue(Venue):
                 ts_us=int(row["timestamp"]) * 1000,
             )
         return sorted(found.values(), key=lambda trade: trade.ts_us)
+
+    async def _trade_rows(self, symbol: str, since_ms: int | None, params: dict[str, Any]) -> list[Any]:
+        """All pages; an order that walks a book can have more fills than a venue tells at once."""
+        rows = await self._ask(lambda: self._client.fetch_my_trades(symbol, since_ms, RECENT, params))
+        known = {str(row["id"]) for row in rows}
+        page = rows
+        for _ in range(MOST_PAGES):
+            if len(page) < RECENT:
+                break
+            further = dict(params)
+            newest, oldest = page[-1], page[0]
+            if self.name == "binance":
+                further["fromId"] = int(newest["id"]) + 1
+            elif self.name == "okx":
+                further["after"] = oldest["info"].get("billId")
+            elif cursor := next((one["info"]["nextPageCursor"] for one in (oldest, newest)
+                                 if one["info"].get("nextPageCursor")), None):  # fmt: skip
+                further["cursor"] = cursor
+            start_ms = since_ms if self.name in ("okx", "bybit") else None
+            if self.name not in _BY_ORDER:
+                start_ms = int(newest["timestamp"])
+            asked = partial(self._client.fetch_my_trades, symbol, start_ms, RECENT, further)
+            page = await self._ask(asked)
+            fresh = [row for row in page if str(row["id"]) not in known]
+            if not fresh:
+                break
+            known |= {str(row["id"]) for row in fresh}
+            rows = rows + fresh
+        return rows
 
     def _fee(self, row: Any, contract: Contract) -> tuple[float, str]:
         """What a fill paid. Bybit names the currency itself where ccxt would guess it from the side."""
@@ -502,6 +535,12 @@ class CcxtVenue(Venue):
     async def spot_balance(self, asset: str) -> Balance:
         """What the wallet that spot is sold from has of an asset."""
         found = await self._sums([{"type": "spot"} if self.name == "binance" else {}])
+        return found.get(asset, Balance(total=0.0, free=0.0))
+
+    @_sensible
+    async def margin_balance(self, asset: str) -> Balance:
+        """What the wallet that margins contracts has of an asset."""
+        found = await self._sums([{"type": "swap"} if self.name == "binance" else {}])
         return found.get(asset, Balance(total=0.0, free=0.0))
 
     @_sensible

@@ -21,6 +21,8 @@ from basis_bt.live.results import merged
 from basis_bt.live.styles import Slice, plan_order, protected_price, twap_slices
 from basis_bt.live.venue import Book, Contract, VenueDown
 
+LONGEST_CLOSING_S = 60.0  # without the venue's word for so long, a person is told
+
 
 class Combos:
     """Carries out instructions for one combo.
@@ -53,7 +55,8 @@ class Combos:
         #: held by whoever sends orders
         self.lock = asyncio.Lock()
         #: orders whose end was not awaited: they are settled, and taken back, when it is known
-        self.late: dict[str, asyncio.Task[LegResult]] = {}
+        self.late: dict[str, asyncio.Task[LegResult] | asyncio.Task[Closed]] = {}
+        self._n_late = 0
         #: orders the venue never had, as far as anybody could tell, and until when they are looked for
         self.watched: dict[str, tuple[LegOrder, float]] = {}
 
@@ -124,6 +127,8 @@ class Combos:
         legs = [one for one in opened if one is not None]
         if common >= wanted - tolerance and max(units) - common <= tolerance:
             return ComboResult(intent=intent, outcome="opened", legs=tuple(legs), facts=facts)
+        if common >= wanted - tolerance:  # a fee in another coin than was thought: only the surplus goes
+            return await self._roll_back(instruction, intent, opened, units, common, facts, is_whole=True)
         keep = common if self.atomicity == "match" and self._is_tradable(common, contracts, books) else 0.0
         return await self._roll_back(instruction, intent, opened, units, keep, facts)
 
@@ -190,7 +195,8 @@ class Combos:
                 half_spread_bps=book.spread_bps / 2.0,
                 decided_us=instruction.decided_us,
             )
-            results.append(await self.desk.place(order, timeout_s=one.timeout_s, hurry=hurry))
+            timeout_s = one.timeout_s if one.kind == "limit" else None
+            results.append(await self.desk.place(order, timeout_s=timeout_s, hurry=hurry))
             rest = lots_down(one.quantity_base - results[-1].filled_base, contract.lot_base)
             is_over = results[-1].event in ("missing", "refused") and not results[-1].reason.startswith("post_only")
             if rest > 0.0 and not is_over and (one.fallback == "market" or (hurry.is_set() and one.kind == "limit")):
@@ -216,7 +222,7 @@ class Combos:
         )
 
     async def _fall_back(self, order: LegOrder, rest: float, contract: Contract, number: int) -> LegResult:
-        """The part of a limit order that did not fill, taken at the market."""
+        """The part of a limit order that did not fill, taken at the market as far as slippage may go."""
         market = LegOrder(
             intent=order.intent,
             client_order_id=client_order_id(
@@ -226,6 +232,10 @@ class Combos:
             leg=order.leg,
             side=order.side,
             quantity_base=rest,
+            limit_price=protected_price(
+                side=order.side, arrival_price=order.reference_price,
+                slippage_limit_bps=self.execution.slippage_limit_bps, tick=contract.tick,
+            ),
             purpose="fallback",
             arrival_price=order.arrival_price,
             reference_price=order.reference_price,
@@ -238,14 +248,17 @@ class Combos:
         self, tasks: Sequence["asyncio.Task[LegResult]"], hurry: asyncio.Event
     ) -> list[LegResult | None]:
         """Wait for all legs; once one has filled, no longer than ``naked_s`` for the others, which rest no more."""
-        pending, deadline_s = set(tasks), None
+        execution, is_filled = self.execution, False
+        patience_s = max(execution.leg_timeout_s, execution.limit_timeout_s) + execution.grace_s + execution.naked_s
+        pending, deadline_s = set(tasks), self.desk.clock.monotonic_s() + patience_s
         try:
             while pending:
-                left_s = None if deadline_s is None else max(deadline_s - self.desk.clock.monotonic_s(), 0.0)
+                left_s = max(deadline_s - self.desk.clock.monotonic_s(), 0.0)
                 done, pending = await asyncio.wait(pending, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
                 if not done:
                     break
-                if deadline_s is None and any(task.result().filled_base > 0.0 for task in done):
+                if not is_filled and any(task.result().filled_base > 0.0 for task in done):
+                    is_filled = True
                     hurry.set()
                     deadline_s = self.desk.clock.monotonic_s() + self.execution.naked_s
         except BaseException:
@@ -254,10 +267,15 @@ class Combos:
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
         for task in pending:
-            self.late[f"late{len(self.late)}"] = task
+            self._give_up(task)
         for task in set(tasks) - pending:
             self.watch(task.result())
         return [None if task in pending else task.result() for task in tasks]
+
+    def _give_up(self, task: "asyncio.Task[LegResult] | asyncio.Task[Closed]") -> None:
+        """Wait no longer for it; reconciliation takes in what it comes to."""
+        self._n_late += 1
+        self.late[f"late{self._n_late}"] = task
 
     def watch(self, result: LegResult) -> None:
         """An order that the venue never had may still land: look for it until its time is over."""
@@ -275,9 +293,9 @@ class Combos:
 
     async def _roll_back(
         self, instruction: Instruction, intent: str, opened: Sequence[LegResult | None], units: Sequence[float],
-        keep: float, facts: dict[str, Any],
+        keep: float, facts: dict[str, Any], is_whole: bool = False,
     ) -> ComboResult:  # fmt: skip
-        """Close what is more than ``keep`` of each leg."""
+        """Close what is more than ``keep`` of each leg; with ``is_whole`` that is all that was wanted."""
         legs = [one for one in opened if one is not None]
         reason = "; ".join(
             f"{self.instruments[leg]}: " + ("not known in time" if one is None else one.reason or one.event)
@@ -297,7 +315,9 @@ class Combos:
         self._note(event_types.INCIDENT, intent, kind="rollback", reason=reason, rollback_usd=cost_usd, kept=keep)
         if naked:
             self._halt(intent, f"the rollback failed: {_amounts(naked)} is naked", naked)
-        outcome = "halted" if naked else "reduced" if keep > 0.0 else "flat" if back or legs else "refused"
+        outcome = "opened" if is_whole else "reduced" if keep > 0.0 else "flat" if back or legs else "refused"
+        if naked:
+            outcome = "halted"
         if outcome == "flat" and not any(one.filled_base for one in legs):
             outcome = "refused"
         return ComboResult(
@@ -341,14 +361,33 @@ class Combos:
         return [result for one in closed for result in one.results]
 
     async def _close(self, leg: int, change: float, intent: str, purpose: str, arrival: float | None) -> Closed:
-        closed = await close_leg(
-            self.desk, self.instruments[leg], leg=leg, change_base=change, intent=intent, purpose=purpose,
-            prefix=self.prefix, arrival_price=arrival, decided_us=self.desk.clock.now_us(),
-            tries=self.execution.rollback_tries,
-        )  # fmt: skip
-        for result in closed.results:
+        """Close a leg, or say after a while that it is not known to be closed: the work goes on as a late one."""
+        work = asyncio.create_task(
+            close_leg(
+                self.desk,
+                self.instruments[leg],
+                leg=leg,
+                change_base=change,
+                intent=intent,
+                purpose=purpose,
+                prefix=self.prefix,
+                arrival_price=arrival,
+                decided_us=self.desk.clock.now_us(),
+                tries=self.execution.rollback_tries,
+            )
+        )
+        try:
+            done, _ = await asyncio.wait({work}, timeout=LONGEST_CLOSING_S)
+        except BaseException:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            raise
+        if not done:
+            self._give_up(work)
+            return Closed(leg, [], change, False)
+        for result in work.result().results:
             self.watch(result)
-        return closed
+        return work.result()
 
     def _halt(self, intent: str, reason: str, naked: dict[str, float]) -> None:
         """Open the breaker until a person has looked; it survives a restart."""

@@ -60,8 +60,8 @@ async def dry_run(session: Session) -> DryRun:
         if limit is not None and notional_usd > limit:
             objections.append(f"{contract.venue} would hold {notional_usd:,.0f} USD, the limit is {limit:,.0f} USD")
         needed_usd = order * book.mid * float(params.margin_weight[leg])
-        balance = (await venues[leg].balances()).get(contract.quote)
-        free_usd = balance.free if balance is not None else 0.0
+        ask = venues[leg].margin_balance if contract.is_margined else venues[leg].spot_balance
+        free_usd = (await ask(contract.quote)).free
         if free_usd < needed_usd:
             objections.append(
                 f"{contract.instrument}: {needed_usd:,.0f} {contract.quote} are needed, {free_usd:,.0f} are free"

@@ -28,6 +28,7 @@ from basis_bt.signals.base import latest
 
 AFTER_CLOSE_S = 2.0  # venues finish a bar so soon after its end
 SPARE_BARS = 3
+LONGEST_SLEEP_S = 30.0  # a machine that was suspended finds the time again so soon
 KINDS = {"spot": ("spot",), "perp": ("perp", "funding")}
 
 
@@ -100,7 +101,7 @@ class LiveFeed(Feed):
 
     async def _sleep_until(self, at_us: int) -> None:
         while (left_us := at_us - self._clock.now_us()) > 0:
-            await self._clock.sleep(left_us / 1e6)
+            await self._clock.sleep(min(left_us / 1e6, LONGEST_SLEEP_S))
 
     async def _opening(self, ts_us: int) -> Opening:
         try:

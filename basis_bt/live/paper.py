@@ -225,6 +225,19 @@ class PaperVenue(Venue):
             for asset in assets
         }
 
+    async def spot_balance(self, asset: str) -> Balance:
+        """What the wallet that spot is sold from has of an asset."""
+        return await self._in_wallet("spot", asset)
+
+    async def margin_balance(self, asset: str) -> Balance:
+        """What the wallet that margins contracts has of an asset."""
+        return await self._in_wallet("perp", asset)
+
+    async def _in_wallet(self, use: str, asset: str) -> Balance:
+        await self._ask("balances", None)
+        wallet = self.account.rules.wallets[use]
+        return Balance(total=self.account.wallets.amount(wallet, asset), free=self.account.free(wallet, asset))
+
     async def positions(self) -> dict[str, Position]:
         """The margined positions that are not zero, valued at the mid of the last book seen."""
         treatment = await self._ask("positions", None)

@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from basis_bt.core.live_models import Execution
@@ -14,7 +14,7 @@ from basis_bt.live.results import leg_result
 from basis_bt.live.venue import OrderRefused, OrderUnknown, Venue, VenueDown
 
 BEFORE_SEND_US = 2_000_000  # trades are asked from so much before the send: clocks differ
-DISAGREEMENTS = 8  # polls after which trades are believed where they and the order's own words differ
+DISAGREEMENTS = 8  # polls after which trades are believed where they are more than the order's own words
 RESTING_POLL_S = 0.5
 
 
@@ -24,6 +24,7 @@ class Desk:
     Parameters
     ----------
     venues : by name
+    leg_timeout_s : by venue, where it is not that of ``execution``
     is_modelled : fills are a model's (a replay): nothing is looked up twice, nothing rests
     """
 
@@ -35,14 +36,18 @@ class Desk:
         clock: Clock,
         execution: Execution,
         is_modelled: bool = False,
+        leg_timeout_s: Mapping[str, float] | None = None,
     ) -> None:
         self.venues, self.journal, self.clock, self.execution = venues, journal, clock, execution
         self.is_modelled = is_modelled
-        #: venue's ids of the orders this desk knows
+        self._leg_timeout_s = dict(leg_timeout_s or {})
+        #: the orders this desk knows, by instrument and the venue's id: two venues may give the same one
         self.known_ids = {
-            str(event.payload["venue_order_id"])
+            (event.instrument, str(event.payload["venue_order_id"]))
             for event in journal.events((event_types.ACK, event_types.FOUND, event_types.FILL))
         }
+        #: called with the fills of an order, so that what it writes into the journal is there with them or not at all
+        self.on_done: Callable[[], None] = lambda: None
         #: when the last own fill was learnt, by instrument
         self.last_fill_us: dict[str, int] = {}
         #: orders that no venue seems to have, by client id
@@ -75,7 +80,7 @@ class Desk:
             self._note(event_types.UNKNOWN, order, reason=_plain(error))
             return await self.resolve(order, patience)
         self._note(event_types.ACK, order, venue_order_id=ack.venue_order_id)
-        self.known_ids.add(ack.venue_order_id)
+        self.known_ids.add((order.instrument, ack.venue_order_id))
         return await self._settle(order, ack.venue_order_id, None, patience)
 
     async def resolve(self, order: LegOrder, patience: "_Patience | None" = None) -> LegResult:
@@ -91,7 +96,7 @@ class Desk:
             try:
                 state = await self.venues[order.venue].find(order)
                 if state is not None:
-                    self.known_ids.add(state.venue_order_id)
+                    self.known_ids.add((order.instrument, state.venue_order_id))
                     self._note(event_types.FOUND, order, venue_order_id=state.venue_order_id, status=state.status)
                     return await self._settle(order, state.venue_order_id, state, patience)
                 n_absent += 1
@@ -128,7 +133,9 @@ class Desk:
         since_us = order.sent_us - BEFORE_SEND_US
         trades = await venue.trades(order.instrument, since_us=since_us)
         return not any(
-            trade.side == order.side and trade.ts_us >= order.sent_us and trade.venue_order_id not in self.known_ids
+            trade.side == order.side
+            and trade.ts_us >= order.sent_us
+            and (trade.instrument, trade.venue_order_id) not in self.known_ids
             for trade in trades
         )
 
@@ -138,7 +145,8 @@ class Desk:
         """Wait until the order can fill no more and its trades agree with it."""
         venue, execution = self.venues[order.venue], self.execution
         lot = venue.contract(order.instrument).lot_base
-        wait_s = execution.leg_timeout_s if patience.timeout_s is None else patience.timeout_s
+        own_s = self._leg_timeout_s.get(order.venue, execution.leg_timeout_s)
+        wait_s = own_s if patience.timeout_s is None else patience.timeout_s
         is_resting = order.kind == "limit"
         begun_s, asked_us, n_differing = self.clock.monotonic_s(), None, 0
         pauses = self._pauses()
@@ -153,8 +161,18 @@ class Desk:
                     filled = sum(trade.quantity_base for trade in trades)
                     is_agreed = abs(filled - state.filled_base) <= max(lot / 2.0, 1e-12 * order.quantity_base)
                     n_differing += 0 if is_agreed else 1
-                    if is_agreed or n_differing >= DISAGREEMENTS:
+                    is_more = filled > state.filled_base  # a status can lag its trades, but less is never believed
+                    if n_differing == DISAGREEMENTS:
+                        self._note(
+                            event_types.INCIDENT, order, kind="trades_differ", filled_base=state.filled_base,
+                            traded_base=filled,
+                        )  # fmt: skip
+                    if is_agreed or (is_more and n_differing >= DISAGREEMENTS):
                         return await self._done(order, venue_order_id, state, trades, asked_us is not None)
+                elif state is not None and state.filled_base > 0.0 and patience.hurry is not None:
+                    patience.hurry.set()
+                if state is not None and state.status != OPEN:
+                    pass
                 elif asked_us is None and (
                     self.clock.monotonic_s() - begun_s >= wait_s or (is_resting and patience.is_over)
                 ):
@@ -217,6 +235,7 @@ class Desk:
                 event_types.ORDER_DONE, order, venue_order_id=venue_order_id, status=state.status,
                 filled_base=result.filled_base, was_cancelled=was_cancelled,
             )  # fmt: skip
+            self.on_done()
         if trades:
             self.last_fill_us[order.instrument] = done_us
         return result

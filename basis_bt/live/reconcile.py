@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 from basis_bt.core.errors import StoreError
 from basis_bt.live import event_types
-from basis_bt.live.closing import is_dust, quoted
+from basis_bt.live.closing import Closed, is_dust, quoted
 from basis_bt.live.combo import Combos
 from basis_bt.live.ids import is_ours
 from basis_bt.live.orders import LegOrder, LegResult, OrderState, VenueTrade
-from basis_bt.live.results import leg_result
+from basis_bt.live.results import leg_result, venue_order
 from basis_bt.live.venue import Position, VenueDown
 
 SEEN_TWICE_S = 1.0
@@ -33,6 +33,7 @@ class Findings:
 
     results: list[LegResult] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    is_silent: bool = False  # a venue did not answer
 
 
 class Reconciler:
@@ -135,6 +136,7 @@ class Reconciler:
                 await self._compare(found)
             except VenueDown as error:
                 found.notes.append(str(error))
+                found.is_silent = True
         return found
 
     async def _late(self, found: Findings) -> None:
@@ -142,7 +144,11 @@ class Reconciler:
         done = {name: task for name, task in self.combos.late.items() if task.done()}
         for name, task in done.items():
             del self.combos.late[name]
-            await self._take_back(task.result(), found)
+            result = task.result()
+            if isinstance(result, Closed):  # it was closing something, and has done so late
+                found.results += result.results
+            else:
+                await self._take_back(result, found)
         for client_id, (order, until_s) in list(self.combos.watched.items()):
             try:
                 state = await self.desk.venues[order.venue].find(order)
@@ -234,11 +240,27 @@ class Reconciler:
         found = Findings()
         async with self.combos.lock:
             await self._late(found)
+            await asyncio.gather(*(self._cancel_all(name, found) for name in self._venues()))
+            await asyncio.gather(*(self._settled(order, found) for order in self.desk.journal.open_intents()))
             await asyncio.gather(*(self._stop_venue(name, found) for name in self._venues()))
             if self.combos.late:
                 await asyncio.wait(self.combos.late.values(), timeout=LATE_WAIT_S)
                 await self._late(found)
         return found
+
+    async def _cancel_all(self, name: str, found: Findings) -> None:
+        try:
+            for state in await self.desk.venues[name].open_orders():
+                await self._cancel(state)
+        except VenueDown as error:
+            found.notes.append(str(error))  # asked again before positions are closed
+
+    async def _settled(self, order: LegOrder, found: Findings) -> None:
+        """Learn what became of an order that was under way, so that its fills are closed too."""
+        try:
+            await asyncio.wait_for(self.desk.resolve(order), self.desk.execution.grace_s)
+        except TimeoutError:
+            found.notes.append(f"{order.client_order_id}: not known whether {order.venue} has it; look at the venue")
 
     async def _stop_venue(self, name: str, found: Findings) -> None:
         number = self._repair()
@@ -303,21 +325,20 @@ class Reconciler:
         instrument = self.instruments[leg]
         since_us = self._missed_since_us
         for trade in await self.desk.venues[instrument.split(":")[1]].trades(instrument, since_us=since_us):
-            is_known = trade.venue_order_id in self.desk.known_ids
+            is_known = (trade.instrument, trade.venue_order_id) in self.desk.known_ids
             if not is_known and self.desk.journal.fill(trade, origin="venue") is not None:
                 found.results.append(self._venue_result(leg, trade))
 
     def _venue_result(self, leg: int, trade: VenueTrade) -> LegResult:
         """A fill that no order of ours asked for, as a result, at its own price."""
-        order = LegOrder(
-            intent="0-venue", client_order_id=trade.trade_id, instrument=trade.instrument, leg=leg, side=trade.side,
-            quantity_base=trade.quantity_base, purpose="venue", arrival_price=trade.price, reference_price=trade.price,
-            decided_us=trade.ts_us, sent_us=trade.ts_us,
-        )  # fmt: skip
         return leg_result(
-            order, [trade], contract=self._contract(trade.instrument), worth={}, done_us=self.desk.clock.now_us(),
+            venue_order(trade, leg),
+            [trade],
+            contract=self._contract(trade.instrument),
+            worth={},
+            done_us=self.desk.clock.now_us(),
             venue_order_id=trade.venue_order_id,
-        )  # fmt: skip
+        )
 
     async def _adjust(self, leg: int, difference: float, found: Findings, *, why: str) -> None:
         """Set the journal's position to the venue's where no trade explains the difference."""

@@ -79,6 +79,15 @@ def leg_result(
     )
 
 
+def venue_order(trade: VenueTrade, leg: int) -> LegOrder:
+    """A fill that no order of ours asked for, as if one had, at its own price."""
+    return LegOrder(
+        intent="0-venue", client_order_id=trade.trade_id, instrument=trade.instrument, leg=leg, side=trade.side,
+        quantity_base=trade.quantity_base, purpose="venue", arrival_price=trade.price, reference_price=trade.price,
+        decided_us=trade.ts_us, sent_us=trade.ts_us,
+    )  # fmt: skip
+
+
 def _costs_usd(
     order: LegOrder, trades: Sequence[VenueTrade], net_base: float, price: float | None
 ) -> tuple[float, float, float, float]:

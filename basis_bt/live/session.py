@@ -6,7 +6,7 @@ The same engine in both modes; only the venues differ. Nothing is traded before 
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from typing import Any, Literal
 from basis_bt.backtest.cost_parameters import resolved_fees_bps
 from basis_bt.backtest.parameters import fill_params
 from basis_bt.core.config import config_dict, config_hash
-from basis_bt.core.errors import ConfigError
+from basis_bt.core.errors import ConfigError, StoreError
 from basis_bt.core.live_models import Live
 from basis_bt.core.models import Config
 from basis_bt.kernels.structs import ATOMICITIES
@@ -30,10 +30,11 @@ from basis_bt.live.journal import Journal
 from basis_bt.live.live_feed import LiveFeed
 from basis_bt.live.lock import AccountLock
 from basis_bt.live.marks import Session as SessionStart
+from basis_bt.live.orders import LegResult
 from basis_bt.live.paper import PaperVenue
 from basis_bt.live.placing import Desk
 from basis_bt.live.reconcile import Reconciler
-from basis_bt.live.settling import outcome_of
+from basis_bt.live.settling import outcome_of, unbooked
 from basis_bt.live.strategy import Strategy
 from basis_bt.live.trader import Trader
 from basis_bt.live.venue import Venue
@@ -129,6 +130,13 @@ def paper_balances(config: Config, name: str, usd: float, quote: str) -> dict[st
     return {use: {quote: usd * weight / total} for use, weight in weights.items() if weight}
 
 
+def keep_paper(journal: Journal, venues: Mapping[str, Venue], clock: Clock) -> None:
+    """Paper accounts outlive the process in the journal."""
+    for name, venue in venues.items():
+        if isinstance(venue, PaperVenue):
+            journal.put(f"{PAPER}:{name}", venue.snapshot(), ts_us=clock.now_us())
+
+
 @dataclass(slots=True, kw_only=True)
 class Session:
     """A session that is ready to run; see ``open_session``."""
@@ -147,6 +155,7 @@ class Session:
     start: SessionStart
     stop_file: Path | None
     why_stopped: str = ""
+    _age_stage: int = 0
     _closers: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
     async def run(self, *, on_look: Callable[["Session"], None] = lambda session: None) -> str:
@@ -168,15 +177,18 @@ class Session:
                     loop.add_signal_handler(number, stop, name)
                     handlers.callback(loop.remove_signal_handler, number)
             await self._start()
-            trading = asyncio.create_task(self.trader.run())
-            looking = asyncio.create_task(self._look_often(stop, on_look))
-            waiting = asyncio.create_task(stopped.wait())
-            done, pending = await asyncio.wait({trading, looking, waiting}, return_when=asyncio.FIRST_COMPLETED)
-            if waiting in done:
-                await self._stop(trading)
+            working = {
+                asyncio.create_task(self.trader.run()),
+                asyncio.create_task(self._look_often()),
+                asyncio.create_task(self._show(on_look)),
+            }
+            waiting = asyncio.create_task(self._wait_for_stop(stop, stopped))
+            done, pending = await asyncio.wait({*working, waiting}, return_when=asyncio.FIRST_COMPLETED)
             for task in pending:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
+            if waiting in done:
+                await self._stop()
             for task in done - {waiting}:
                 if error := task.exception():
                     self.journal.append(
@@ -190,49 +202,81 @@ class Session:
         """Journal and venues must agree before anything is traded."""
         self.journal.record(event_types.SESSION_START, self.start, ts_us=self.clock.now_us())
         found = await self.keeper.start()
+        self._book(found.results, cause="restart")
+        self._note("restart", found.notes)
+
+    def _book(self, after: Sequence[LegResult], *, cause: str) -> None:
+        """Bring the trader's books up to the journal: the instruction that was cut off, then whatever has no result."""
+        legs = self.combos.instruments
+        contracts = [self.venues[one.split(":")[1]].contract(one) for one in legs]
         instruction = self.trader.unsettled
-        if instruction is None:
-            self.trader.take_in(found.results, cause="restart")
-        else:
-            contracts = [venue.contract(one) for one in self.combos.instruments
-                         for venue in [self.venues[one.split(":")[1]]]]  # fmt: skip
-            self.trader.settle(outcome_of(self.journal, instruction, found.results, contracts=contracts))
+        if instruction is not None:
+            self.trader.settle(outcome_of(self.journal, instruction, after, contracts=contracts))
+        self.trader.take_in(unbooked(self.journal, legs, contracts), cause=cause)
         self._keep_paper()
 
-    async def _look_often(self, stop: Callable[[str], None], on_look: Callable[["Session"], None]) -> None:
-        next_s = self.clock.monotonic_s()
-        while True:
+    async def _wait_for_stop(self, stop: Callable[[str], None], stopped: asyncio.Event) -> None:
+        """Until somebody says stop; looks for the stop file whatever else is going on."""
+        while not stopped.is_set():
             if self.stop_file is not None and self.stop_file.exists():
                 stop(self.stop_file.read_text(encoding="utf-8").strip() or "basis-bt stop")
-            if self.clock.monotonic_s() >= next_s:
-                next_s = self.clock.monotonic_s() + self.live.execution.reconcile_s
-                found = await self.keeper.look()
-                self.trader.take_in(found.results, cause="venue")
-                self._age()
-                self._keep_paper()
-            on_look(self)
-            await self.clock.sleep(min(self.live.poll_s, self.live.execution.reconcile_s))
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopped.wait(), self.live.poll_s)
+
+    async def _look_often(self) -> None:
+        """Compare with the venues; what they say, or that they say nothing, is written down when it changes."""
+        said: list[str] = []
+        silent_since_s: float | None = None
+        while True:
+            found = await self.keeper.look()
+            self.trader.take_in(found.results, cause="venue")
+            now_s = self.clock.monotonic_s()
+            if found.notes != said:
+                self._note("venues", found.notes)
+                said = found.notes
+            silent_since_s = (silent_since_s or now_s) if found.is_silent else None
+            if silent_since_s is not None and now_s - silent_since_s >= self.live.limits.data_age_stop_s:
+                reason = f"a venue has not answered for {now_s - silent_since_s:.0f} s"
+                self.trader.warn([self.guard.open_breaker(self.clock.now_us(), reason, kind="venue")])
+                silent_since_s = now_s
+            self._age()
+            self._keep_paper()
+            await self.clock.sleep(self.live.execution.reconcile_s)
+
+    async def _show(self, on_look: Callable[["Session"], None]) -> None:
+        """The view, which must not end the trading."""
+        while True:
+            try:
+                on_look(self)
+            except Exception as error:
+                self._note("view", [f"the view failed and is off: {error!r:.200}"])
+                await asyncio.Event().wait()
+            await self.clock.sleep(self.live.poll_s)
+
+    def _note(self, kind: str, notes: Sequence[str]) -> None:
+        for note in notes:
+            self.journal.append(event_types.INCIDENT, ts_us=self.clock.now_us(), kind=kind, reason=note)
 
     def _age(self) -> None:
-        """Warn of market data that has not come when a bar was over."""
+        """Warn of market data that has not come when a bar was over, once as it gets old and once when it stops."""
+        late_s = 0.0
         if self.feed.data_us:
-            bar_us = self.config.data.bar_us
-            late_s = (self.clock.now_us() - self.feed.data_us - bar_us) / 1e6
-            self.trader.warn(self.guard.on_data_age(self.clock.now_us(), "bars", max(late_s, 0.0)))
+            late_s = (self.clock.now_us() - self.feed.data_us - self.config.data.bar_us) / 1e6
+        alarms = self.guard.on_data_age(self.clock.now_us(), "bars", max(late_s, 0.0))
+        stage = max((1 + alarm.is_stop for alarm in alarms), default=0)
+        if stage > self._age_stage:
+            self.trader.warn(alarms)
+        self._age_stage = stage
 
-    async def _stop(self, trading: "asyncio.Task[None]") -> None:
-        trading.cancel()
-        await asyncio.gather(trading, return_exceptions=True)
+    async def _stop(self) -> None:
         found = await self.keeper.stop(self.why_stopped)
-        self.trader.take_in(found.results, cause="stop")
-        for note in found.notes:
-            self.journal.append(event_types.INCIDENT, ts_us=self.clock.now_us(), kind="stop", reason=note)
+        self._book(found.results, cause="stop")
+        self.trader.mark_now()
+        self._note("stop", found.notes)
 
     def _keep_paper(self) -> None:
-        """Paper accounts outlive the process in the journal."""
-        for name, venue in self.venues.items():
-            if isinstance(venue, PaperVenue):
-                self.journal.put(f"{PAPER}:{name}", venue.snapshot(), ts_us=self.clock.now_us())
+        keep_paper(self.journal, self.venues, self.clock)
 
     def _end(self, why: str) -> None:
         self._keep_paper()
@@ -241,12 +285,19 @@ class Session:
             self.stop_file.unlink(missing_ok=True)
 
     async def stop_now(self, why: str) -> list[str]:
-        """The emergency stop of a session that is not running; returns what a person should know."""
-        await self._start()
+        """The emergency stop of a session that is not running; returns what was done, in sentences."""
+        self.journal.record(event_types.SESSION_START, self.start, ts_us=self.clock.now_us())
+        self.why_stopped = why
         found = await self.keeper.stop(why)
-        self.trader.take_in(found.results, cause="stop")
+        self._book(found.results, cause="stop")
+        self.trader.mark_now()
         self._end(why)
-        return found.notes
+        done = [
+            f"{'bought' if one.side > 0 else 'sold'} {one.filled_base:.10g} of {one.instrument}"
+            for one in found.results
+            if one.filled_base
+        ]
+        return [*done, *found.notes]
 
     async def close(self) -> None:
         """Release venues, journal and locks."""
@@ -293,6 +344,7 @@ async def open_session(
         folder = Path(live.journal) if journal is None else journal
         secrets = [value for one in keys.values() for value in one.values]
         book = stack.enter_context(Journal(None if is_dry else folder, secrets=secrets))
+        _check_same(book, config, mode)
         for note in book.notes:
             book.append(event_types.INCIDENT, ts_us=clock.now_us(), kind="journal", reason=note)
         venues = make_venues(config, mode, clock=clock, keys=keys, clients=clients, plan=plan,
@@ -311,6 +363,27 @@ async def open_session(
         raise
 
 
+def _check_same(journal: Journal, config: Config, mode: Mode) -> None:
+    """A journal belongs to one combo and one mode: its cash and positions are theirs.
+
+    Raises
+    ------
+    StoreError
+        If it was begun with others.
+    """
+    earlier = journal.events(event_types.SESSION_START)
+    if not earlier:
+        return
+    start, legs = earlier[-1].payload, config_dict(config)["combo"]["legs"]
+    if start["mode"] != mode or start["config"]["combo"]["legs"] != legs:
+        raise StoreError(
+            f"the journal is one of {start['mode']} trading of "
+            + ", ".join(f"{leg['ratio']:+g} {leg['instrument']}" for leg in start["config"]["combo"]["legs"]),
+            where={"path": journal.path},
+            fix="name another folder with --journal, or as live.journal",
+        )
+
+
 def _assemble(
     config: Config, mode: Mode, live: Live, journal: Journal, venues: dict[str, Venue], clock: Clock, folder: Path, *,
     history: Callable[[str], Any] | None, n_bars: int | None,
@@ -320,7 +393,8 @@ def _assemble(
     capital_usd = config.size.capital_usd
     kept = journal.get("guard")
     guard = RiskGuard.from_state(kept, live.limits, capital_usd) if kept else RiskGuard(live.limits, capital_usd)
-    desk = Desk(venues, journal, clock=clock, execution=live.execution)
+    timeouts = {name: live.leg_timeout_s(name) for name in venues}
+    desk = Desk(venues, journal, clock=clock, execution=live.execution, leg_timeout_s=timeouts)
     prefix = journal.get("prefix") or prefix_of(f"{config.name} {instruments} {clock.now_us()}")
     journal.put("prefix", prefix, ts_us=clock.now_us())
     def public(name: str) -> Any:
@@ -330,6 +404,7 @@ def _assemble(
         config, venues, clock=clock, journal=journal, folder=folder / MARKET, client_factory=history or public,
         n_bars=n_bars,
     )  # fmt: skip
+    desk.on_done = lambda: keep_paper(journal, venues, clock)
     combos = Combos(
         desk,
         guard,

@@ -1,12 +1,13 @@
 """What an instruction came to whose engine was killed meanwhile, from what the journal has of its orders."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from basis_bt.live.event_types import FILL, INTENT, ORDER_DONE
+from basis_bt.live.event_types import FILL, INTENT, LEG_RESULT, ORDER_DONE
 from basis_bt.live.journal import Journal
 from basis_bt.live.orders import ComboResult, Instruction, LegOrder, LegResult, VenueTrade
-from basis_bt.live.results import leg_result
+from basis_bt.live.results import leg_result, venue_order
 from basis_bt.live.venue import Contract
 
 _TRADE = {field.name for field in dataclasses.fields(VenueTrade)}
@@ -49,6 +50,41 @@ def outcome_of(
     )
 
 
+def unbooked(journal: Journal, instruments: Sequence[str], contracts: Sequence[Contract]) -> list[LegResult]:
+    """Fills that are in the journal and in no result: an engine was killed between learning of them and booking them.
+
+    Those of the instruction that was under way are not among them once it has been settled.
+    """
+    results = journal.events(LEG_RESULT)
+    booked = {event.client_order_id for event in results}
+    legs = {(event.intent, event.payload["leg"]) for event in results if event.intent is not None}
+    orders = {str(event.client_order_id): LegOrder(**event.payload) for event in journal.events(INTENT)}
+    missing: dict[str, list[VenueTrade]] = {}
+    for event in journal.events(FILL):
+        key = event.client_order_id or str(event.payload["trade_id"])
+        order = orders.get(key)
+        if key in booked or event.instrument not in instruments:
+            continue
+        if order is not None and (order.intent.split(".")[0], order.leg) in legs:
+            continue
+        missing.setdefault(key, []).append(_trade_of(event.payload))
+    return [
+        leg_result(
+            orders.get(key) or venue_order(mine[0], instruments.index(mine[0].instrument)),
+            mine,
+            contract=contracts[instruments.index(mine[0].instrument)],
+            worth={},
+            done_us=mine[-1].ts_us,
+            venue_order_id=mine[0].venue_order_id,
+        )
+        for key, mine in missing.items()
+    ]
+
+
+def _trade_of(payload: Mapping[str, Any]) -> VenueTrade:
+    return VenueTrade(**{name: value for name, value in payload.items() if name in _TRADE})
+
+
 def _orders_of(journal: Journal, instruction: Instruction, contracts: Sequence[Contract]) -> list[LegResult]:
     orders = {
         str(event.client_order_id): LegOrder(**event.payload)
@@ -58,8 +94,7 @@ def _orders_of(journal: Journal, instruction: Instruction, contracts: Sequence[C
     trades: dict[str, list[VenueTrade]] = {}
     for event in journal.events(FILL):
         if event.client_order_id in orders:
-            fields = {name: value for name, value in event.payload.items() if name in _TRADE}
-            trades.setdefault(str(event.client_order_id), []).append(VenueTrade(**fields))
+            trades.setdefault(str(event.client_order_id), []).append(_trade_of(event.payload))
     done = {event.client_order_id: event for event in journal.events(ORDER_DONE)}
     return [
         leg_result(

@@ -67,13 +67,14 @@ class Trader:
         self._instruments, self._is_modelled = list(instruments), is_modelled
         self._paid_us: dict[str, int] = {}  # since when payments are asked for, by instrument
         self._known_payments: set[tuple[str, str]] = set()
-        self._settled: ComboResult | None = None
 
     async def run(self) -> None:
         """All bars of the feed."""
         async for opening in self._feed.openings():
             await self.on_open(opening)
-            self.on_close(opening, await self._feed.closing())
+            closing = await self._feed.closing()
+            if np.isfinite(closing.close_price).all():  # before a first price there is nothing to mark
+                self.on_close(opening, closing)
 
     def resume(self) -> bool:
         """Go on from what the journal has; whether it had anything.
@@ -89,26 +90,35 @@ class Trader:
         if marks and marks[-1].payload["row"] >= self.account.n_marks:  # nothing has happened since
             self.account.take_mark(marks[-1].payload)
             self.state.last_equity_usd = marks[-1].payload["equity_usd"]
+        self._count_positions()
         return bool(kept or marks)
 
     @property
     def unsettled(self) -> Instruction | None:
         """The instruction that was being carried out when the engine ended."""
         working = self.state.working
-        return working.instruction if working is not None and working.is_sent and self._settled is None else None
+        return working.instruction if working is not None and working.is_sent else None
 
     def settle(self, result: ComboResult) -> None:
-        """What came of the ``unsettled`` instruction, as reconciliation found it; booked when the next bar opens."""
-        self._settled = result
+        """Book what came of the ``unsettled`` instruction, as reconciliation found it."""
+        assert self.state.working is not None, "there is an instruction to settle"
+        self._carried_out(self.state.working, result, self._opening_now())
+
+    def _opening_now(self) -> Opening:
+        """The bar of this moment at the last prices, for what is booked between two openings."""
+        bar_us = self.clock.now_us() // self.strategy.bar_us * self.strategy.bar_us
+        prices = np.array(self.account.last_prices({}))
+        unknown = np.full(len(prices), np.nan)
+        return Opening(
+            ts_us=bar_us, open_price=prices, tradable=np.isfinite(prices), volume_before=unknown, signal=math.nan,
+            basis_bps=math.nan, costs=(),
+        )  # fmt: skip
 
     # -- a bar ---------------------------------------------------------------------------------------------------------
 
     async def on_open(self, opening: Opening) -> None:
         """Settlements, the decision, and the orders of a bar."""
         await self._collect_funding(opening)
-        if self.state.working is not None and self._settled is not None:
-            self._carried_out(self.state.working, self._settled, opening)
-            self._settled = None
         if self.state.working is None:
             self._decide(opening)
         if self.state.working is not None:
@@ -215,12 +225,32 @@ class Trader:
                     one, trade=state.n_trades if state.direction else 0, cause=cause, bar_us=bar_us,
                     decision_bar_us=bar_us, action="exit",
                 )  # fmt: skip
+            self._adopt(bar_us)
             is_over = np.abs(self.account.position_base).max() <= DUST_SHARE * state.quantity
             if state.direction and is_over:
                 self._note_trade(bar_us, cause)
                 state.direction, state.exit_us, state.working = 0, bar_us, None
                 self._count_positions()
             self._keep()
+
+    def mark_now(self) -> None:
+        """Mark what was booked since the last close, at the last prices, so that nothing is left out of the books."""
+        opening = self._opening_now()
+        if (opening.open_price > 0.0).all():
+            missing = np.zeros(len(opening.open_price), dtype=np.bool_)
+            self.on_close(opening, Closing(ts_us=opening.ts_us, close_price=opening.open_price, missing=missing))
+
+    def _adopt(self, bar_us: int) -> None:
+        """A whole combo that no instruction opened is a trade from now on, and left as the rule says."""
+        state = self.state
+        units = self.account.position_base / np.array(self.strategy.ratios)
+        if state.direction or not (np.all(units > 0.0) or np.all(units < 0.0)):
+            return
+        state.direction, state.quantity = (1 if units[0] > 0.0 else -1), float(np.abs(units).min())
+        state.entry_us, state.entry_equity_usd = bar_us, state.last_equity_usd
+        state.cash_before_entry_usd, state.n_trades = self.account.cash_usd, state.n_trades + 1
+        self._note_trade(None, None)
+        self._count_positions()
 
     # -- what came of it -----------------------------------------------------------------------------------------------
 

@@ -161,6 +161,10 @@ class Venue(abc.ABC):
         """What the wallet that spot is sold from has of an asset."""
         return (await self.balances()).get(asset, Balance(total=0.0, free=0.0))
 
+    async def margin_balance(self, asset: str) -> Balance:
+        """What the wallet that margins contracts has of an asset."""
+        return (await self.balances()).get(asset, Balance(total=0.0, free=0.0))
+
     @abc.abstractmethod
     async def positions(self) -> dict[str, Position]:
         """Of the margined instruments, those that are not zero, by instrument."""

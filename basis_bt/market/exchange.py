@@ -1,4 +1,4 @@
-"""Public market data of the venues, one page a call: the only module that imports ccxt.
+"""Public market data of the venues, one page a call, through ccxt.
 
 ccxt's own retries and its ``paginate`` are off: the first sends requests again that it should not, the second drops
 history without a word. Pages are asked for here and put together in ``paging.py``.
