@@ -34,6 +34,7 @@ Answer = TypeVar("Answer")
 Question = ParamSpec("Question")
 BOOK_LEVELS = 50
 RECENT = 100
+TRADES_A_PAGE = {"binance": 1000}
 MOST_PAGES = 50
 DEFAULT_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
@@ -488,11 +489,12 @@ class CcxtVenue(Venue):
 
     async def _trade_rows(self, symbol: str, since_ms: int | None, params: dict[str, Any]) -> list[Any]:
         """All pages; an order that walks a book can have more fills than a venue tells at once."""
-        rows = await self._ask(lambda: self._client.fetch_my_trades(symbol, since_ms, RECENT, params))
+        limit = TRADES_A_PAGE.get(self.name, RECENT)
+        rows = await self._ask(lambda: self._client.fetch_my_trades(symbol, since_ms, limit, params))
         known = {str(row["id"]) for row in rows}
         page = rows
         for _ in range(MOST_PAGES):
-            if len(page) < RECENT:
+            if len(page) < limit:
                 break
             further = dict(params)
             newest, oldest = page[-1], page[0]
@@ -506,7 +508,7 @@ class CcxtVenue(Venue):
             start_ms = since_ms if self.name in ("okx", "bybit") else None
             if self.name not in _BY_ORDER:
                 start_ms = int(newest["timestamp"])
-            asked = partial(self._client.fetch_my_trades, symbol, start_ms, RECENT, further)
+            asked = partial(self._client.fetch_my_trades, symbol, start_ms, limit, further)
             page = await self._ask(asked)
             fresh = [row for row in page if str(row["id"]) not in known]
             if not fresh:

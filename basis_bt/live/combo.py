@@ -268,6 +268,11 @@ class Combos:
             raise
         for task in pending:
             self._give_up(task)
+        if pending:
+            self.desk.journal.append(
+                event_types.INCIDENT, ts_us=self.desk.clock.now_us(), kind="not_settled_in_time",
+                reason=f"{len(pending)} of {len(tasks)} legs; nothing is entered until they are settled",
+            )  # fmt: skip
         for task in set(tasks) - pending:
             self.watch(task.result())
         return [None if task in pending else task.result() for task in tasks]
