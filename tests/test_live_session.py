@@ -9,6 +9,7 @@ import aiohttp.connector
 import polars as pl
 import pytest
 from click.testing import CliRunner
+from live_room import room
 from sweeping import toml_of
 
 from basis_bt.cli.main import main
@@ -22,6 +23,7 @@ from basis_bt.live.fake.server import FakeExchange
 from basis_bt.live.fake.simulator import SimVenue
 from basis_bt.live.fake.virtual_time import run_virtual
 from basis_bt.live.journal import Journal
+from basis_bt.live.quoting import quote
 from basis_bt.live.session import check_tradable, open_session
 from basis_bt.market.exchange import open_client
 
@@ -296,3 +298,22 @@ def called(*arguments):
     found = CliRunner().invoke(main, list(arguments), catch_exceptions=False)
     assert found.exit_code == 0, found.output
     return found.stdout
+
+
+def test_a_size_is_quoted_over_venues():
+    """The cheaper book wins where fees are equal, and the split takes the better levels of both."""
+
+    async def run(clock):
+        async with room(clock, ("binance", "okx")) as r:
+            perp = "perp:okx:BTC-USDT"
+            r.sim(perp).make_book(perp, 49_900.0, spread_bps=0.5, depth_base=0.5)
+            spot = r.combos.instruments[0]
+            return await quote(
+                {"binance": spot, "okx": perp}, r.venues, side=1, usd=40_000.0, day_volatility_pct=2.5, clock=clock
+            )
+
+    route = run_virtual(run)
+    assert route.best.venue == "binance" and route.venues[1].all_in_price is None, "okx does not hold the whole size"
+    assert {one.venue for one in route.split} == {"binance", "okx"} and route.unfilled_base == 0.0
+    assert all(one.latency_bps > 0.0 for one in route.venues)
+    assert [one.fee_bps for one in route.venues] == [10.0, 5.0], "spot at Binance, perpetual at OKX"

@@ -34,6 +34,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "live": ("basis_bt.cli.live:command", "Trade a configuration for real."),
     "status": ("basis_bt.cli.status:command", "Show how a paper or live session stands."),
     "stop": ("basis_bt.cli.stop:command", "Cancel all orders, close all positions, and end a session."),
+    "quote": ("basis_bt.cli.quote:command", "Show at which venue a size is cheapest now."),
     "export": ("basis_bt.cli.export:command", "Write a journal as a run folder, for sql, report, diff and explain."),
     "calibrate": ("basis_bt.cli.calibrate:command", "Re-estimate the costs of a backtest from fills."),
     "data": ("basis_bt.cli.data:command", "Fetch, inspect and check market data."),

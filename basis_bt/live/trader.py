@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from basis_bt.core.units import US_PER_DAY
 from basis_bt.kernels.orders import can_start
 from basis_bt.live import event_types
 from basis_bt.live.account import ROLLED_BACK, Account
@@ -145,6 +146,8 @@ class Trader:
                 payments = await self._venues[instrument.split(":")[1]].funding_payments(instrument, since_us=since_us)
             except VenueDown:
                 continue  # the next bar asks for these too
+            # a venue answers for a span of some days: without payments the span goes on
+            self._paid_us[instrument] = max(since_us, opening.ts_us - US_PER_DAY)
             for payment in payments:
                 if (instrument, payment.payment_id) not in self._known_payments:
                     self._book_payment(leg, payment, opening)
