@@ -5,6 +5,7 @@ import re
 import pytest
 from live_room import PAIRS, check_invariants, room
 
+from basis_bt.live.fake.faults import FaultPlan
 from basis_bt.live.fake.scenarios import SCENARIOS
 from basis_bt.live.fake.virtual_time import run_virtual
 
@@ -156,3 +157,18 @@ SPECIAL = {
     "F18": refusal_names_spread, "F20": one_cancel_one_fallback, "F22": half_is_taken, "F27": halted_for_a_person,
     "F29": dust_is_told, "F31": not_a_number_is_written, "F36": funding_is_received, "F37": nothing_is_corrected,
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+def test_what_a_failed_rollback_left_is_closed_as_soon_as_the_venue_lets_us(pair):
+    async def main(clock):
+        async with room(clock, pair) as r:
+            r.set_plan(SCENARIOS["F27"].plan(""))
+            spot = r.combos.instruments[0]
+            assert (await r.enter()).outcome == "halted" and r.sim(spot).net_base("BTC") > 0.049
+            r.set_plan(FaultPlan())
+            await r.watch(130.0)
+            check_invariants(r, quantity=0.05, naked_s=None)
+            assert (await r.enter()).outcome == "refused", "the breaker still waits for a person"
+
+    run_virtual(main)

@@ -20,6 +20,7 @@ from basis_bt.live.results import leg_result, venue_order
 from basis_bt.live.venue import Position, VenueDown
 
 SEEN_TWICE_S = 1.0
+RETRY_NAKED_S = 60.0
 AFTER_FILL_US = 1_000_000
 OVERLAP_US = 60_000_000  # trades are asked from so much before positions last agreed: stamps of venues differ
 LATE_WAIT_S = 10.0  # that an emergency stop gives orders nobody knows the end of
@@ -42,6 +43,7 @@ class Reconciler:
     def __init__(self, combos: Combos, *, policy: Literal["refuse", "adopt", "close"] = "refuse") -> None:
         self.combos, self.desk, self.policy = combos, combos.desk, policy
         self.instruments, self.ratios = combos.instruments, combos.ratios
+        self._naked_s: float | None = None
         self._seen: dict[str, tuple[float, float]] = {}
         self._n_repairs = 0
         agreed = self.desk.journal.events((event_types.FILL, event_types.RECONCILE))[-1:]
@@ -137,7 +139,19 @@ class Reconciler:
             except VenueDown as error:
                 found.notes.append(str(error))
                 found.is_silent = True
+            await self._close_left(found)
         return found
+
+    async def _close_left(self, found: Findings) -> None:
+        """What an instruction left naked is tried again every minute, not only when the next bar opens."""
+        now_s = self.desk.clock.monotonic_s()
+        if not self._excess() or self.combos.late:
+            self._naked_s = None
+        elif self._naked_s is None:
+            self._naked_s = now_s
+        elif now_s - self._naked_s >= RETRY_NAKED_S:
+            await self._hedge(found, intent=f"0-left-{self._repair()}", why="a leg is left")
+            self._naked_s = now_s
 
     async def _late(self, found: Findings) -> None:
         """Orders that were given up: what fills of them is taken back."""
@@ -209,19 +223,24 @@ class Reconciler:
 
     async def _hedge(self, found: Findings, *, intent: str, why: str) -> None:
         """Close what one leg holds more than the others cover."""
-        held = self.desk.journal.positions_base()
-        units = [held.get(one, 0.0) / ratio for one, ratio in zip(self.instruments, self.ratios, strict=True)]
-        common = min(units, key=abs) if all(u > 0.0 for u in units) or all(u < 0.0 for u in units) else 0.0
-        changes = {}
-        for leg, (instrument, ratio) in enumerate(zip(self.instruments, self.ratios, strict=True)):
-            contract, excess = self._contract(instrument), (units[leg] - common) * ratio
-            slack = max(contract.lot_base, *(self._contract(one).lot_base for one in self.instruments))
-            if abs(excess) > slack * (1.0 + 1e-9):
-                changes[leg] = -excess
+        changes = {leg: -excess for leg, excess in self._excess().items()}
         if changes:
             self._note(event_types.INCIDENT, kind="naked", reason=why, change_base=list(changes.values()))
             found.notes.append(f"naked after {why}: closing {', '.join(f'{one:+.10g}' for one in changes.values())}")
             found.results += await self.combos.unwind(changes, intent=intent)
+
+    def _excess(self) -> dict[int, float]:
+        """By leg, what it holds more than the others cover, beyond the largest lot."""
+        held = self.desk.journal.positions_base()
+        units = [held.get(one, 0.0) / ratio for one, ratio in zip(self.instruments, self.ratios, strict=True)]
+        common = min(units, key=abs) if all(u > 0.0 for u in units) or all(u < 0.0 for u in units) else 0.0
+        out = {}
+        for leg, (instrument, ratio) in enumerate(zip(self.instruments, self.ratios, strict=True)):
+            contract, excess = self._contract(instrument), (units[leg] - common) * ratio
+            slack = max(contract.lot_base, *(self._contract(one).lot_base for one in self.instruments))
+            if abs(excess) > slack * (1.0 + 1e-9):
+                out[leg] = excess
+        return out
 
     # -- the emergency stop --------------------------------------------------------------------------------------------
 
