@@ -8,6 +8,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from basis_bt.core.instruments import KINDS, STRICT
+from basis_bt.core.ranges import check_range
 
 PerVenue = float | dict[str, float]
 Style = Literal["market", "limit", "limit_then_market", "post_only", "adaptive", "twap"]
@@ -19,22 +20,13 @@ _VENUE = re.compile(r"[a-z][a-z0-9_]*")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 
-def _check_range(name: str, value: float | None, low: float, high: float = math.inf, *, above: bool = False) -> None:
-    if value is None:
-        return
-    if not math.isfinite(value) or value < low or value > high or (above and value == low):
-        bound = f"above {low:g}" if above else f"at least {low:g}"
-        upper = "" if high == math.inf else f" and at most {high:g}"
-        raise ValueError(f"{name} must be {bound}{upper}, found {value!r}")
-
-
 def _check_per_venue(name: str, value: PerVenue | None, *, above: bool) -> None:
     if not isinstance(value, dict):
-        _check_range(name, value, 0.0, above=above)
+        check_range(name, value, 0.0, above=above)
         return
     for venue, number in value.items():
         _check_venue(name, venue)
-        _check_range(f"{name}.{venue}", number, 0.0, above=above)
+        check_range(f"{name}.{venue}", number, 0.0, above=above)
 
 
 def _check_venue(name: str, venue: str) -> None:
@@ -80,24 +72,24 @@ class Limits:
     max_clock_offset_s: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_range("max_positions", self.max_positions, 1, 10_000)
+        check_range("max_positions", self.max_positions, 1, 10_000)
         _check_per_venue("max_notional_usd", self.max_notional_usd, above=True)
-        _check_range("max_order_usd", self.max_order_usd, 0.0, above=True)
-        _check_range("max_drawdown_pct", self.max_drawdown_pct, 0.0, 100.0, above=True)
-        _check_range("max_daily_loss_pct", self.max_daily_loss_pct, 0.0, 100.0, above=True)
-        _check_range("max_failed_orders", self.max_failed_orders, 1, 10_000)
+        check_range("max_order_usd", self.max_order_usd, 0.0, above=True)
+        check_range("max_drawdown_pct", self.max_drawdown_pct, 0.0, 100.0, above=True)
+        check_range("max_daily_loss_pct", self.max_daily_loss_pct, 0.0, 100.0, above=True)
+        check_range("max_failed_orders", self.max_failed_orders, 1, 10_000)
         for name in ("data_age_warn_s", "data_age_stop_s", "book_age_s", "max_clock_offset_s"):
-            _check_range(name, getattr(self, name), 0.0, above=True)
+            check_range(name, getattr(self, name), 0.0, above=True)
         if self.data_age_stop_s < self.data_age_warn_s:
             raise ValueError(
                 "data_age_stop_s must not be under data_age_warn_s, "
                 f"found {self.data_age_stop_s:g} and {self.data_age_warn_s:g}"
             )
-        _check_range("funding_rate_alarm", self.funding_rate_alarm, 0.0, 1.0, above=True)
-        _check_range("cooldown_minutes", self.cooldown_minutes, 0.0, 60.0 * 24.0 * 365.0)
+        check_range("funding_rate_alarm", self.funding_rate_alarm, 0.0, 1.0, above=True)
+        check_range("cooldown_minutes", self.cooldown_minutes, 0.0, 60.0 * 24.0 * 365.0)
         for name in ("max_spread_bps", "max_slippage_bps"):
-            _check_range(name, getattr(self, name), 0.0, 10_000.0, above=True)
-        _check_range("min_depth_share", self.min_depth_share, 0.0, 1.0, above=True)
+            check_range(name, getattr(self, name), 0.0, 10_000.0, above=True)
+        check_range("min_depth_share", self.min_depth_share, 0.0, 1.0, above=True)
 
     def notional_limit_usd(self, venue: str) -> float | None:
         """The most that a venue may hold; None where nothing is said of it."""
@@ -158,29 +150,29 @@ class Execution:
                     raise ValueError(f"style: {kind!r} is no kind of instrument: {', '.join(KINDS)}")
                 if style == "twap":
                     raise ValueError('style "twap" slices the whole combo: give it for all legs')
-        _check_range("limit_offset_bps", self.limit_offset_bps, 0.0, 1_000.0)
-        _check_range("twap_slices", self.twap_slices, 1, 1_000)
-        _check_range("twap_minutes", self.twap_minutes, 0.0, 24.0 * 60.0, above=True)
-        _check_range("volatile_pct", self.volatile_pct, 0.0, 100.0, above=True)
+        check_range("limit_offset_bps", self.limit_offset_bps, 0.0, 1_000.0)
+        check_range("twap_slices", self.twap_slices, 1, 1_000)
+        check_range("twap_minutes", self.twap_minutes, 0.0, 24.0 * 60.0, above=True)
+        check_range("volatile_pct", self.volatile_pct, 0.0, 100.0, above=True)
         for name in ("wide_spread_bps", "resting_max_spread_bps"):
-            _check_range(name, getattr(self, name), 0.0, 10_000.0, above=True)
-        _check_range("slippage_limit_bps", self.slippage_limit_bps, 0.0, 5_000.0, above=True)
+            check_range(name, getattr(self, name), 0.0, 10_000.0, above=True)
+        check_range("slippage_limit_bps", self.slippage_limit_bps, 0.0, 5_000.0, above=True)
         for name in (
             "limit_timeout_s", "leg_timeout_s", "request_timeout_s", "naked_s", "reconcile_s", "resting_max_age_s",
         ):  # fmt: skip
-            _check_range(name, getattr(self, name), 0.0, 86_400.0, above=True)
+            check_range(name, getattr(self, name), 0.0, 86_400.0, above=True)
         if not self.look_up_pauses_s:
             raise ValueError("look_up_pauses_s needs at least one pause, found []")
         for pause in self.look_up_pauses_s:
-            _check_range("look_up_pauses_s", pause, 0.05, 60.0)  # shorter is a busy loop that venues ban
-        _check_range("look_ups_to_missing", self.look_ups_to_missing, 1, 100)
-        _check_range("missing_after_s", self.missing_after_s, 0.0, 600.0)
-        _check_range("grace_s", self.grace_s, 0.0, 600.0)
+            check_range("look_up_pauses_s", pause, 0.05, 60.0)  # shorter is a busy loop that venues ban
+        check_range("look_ups_to_missing", self.look_ups_to_missing, 1, 100)
+        check_range("missing_after_s", self.missing_after_s, 0.0, 600.0)
+        check_range("grace_s", self.grace_s, 0.0, 600.0)
         if self.grace_s < self.missing_after_s:
             raise ValueError(
                 f"grace_s must not be under missing_after_s, found {self.grace_s:g} and {self.missing_after_s:g}"
             )
-        _check_range("rollback_tries", self.rollback_tries, 1, 100)
+        check_range("rollback_tries", self.rollback_tries, 1, 100)
 
     def style_of(self, kind: str) -> Style:
         """The style of orders for a kind of instrument."""
@@ -224,9 +216,9 @@ class Account:
                 )
         if not self.keyring_service.strip():
             raise ValueError("keyring_service must be the name of a service, found an empty text")
-        _check_range("leverage", self.leverage, 0.0, 150.0, above=True)
-        _check_range("request_timeout_s", self.request_timeout_s, 0.0, 86_400.0, above=True)
-        _check_range("leg_timeout_s", self.leg_timeout_s, 0.0, 86_400.0, above=True)
+        check_range("leverage", self.leverage, 0.0, 150.0, above=True)
+        check_range("request_timeout_s", self.request_timeout_s, 0.0, 86_400.0, above=True)
+        check_range("leg_timeout_s", self.leg_timeout_s, 0.0, 86_400.0, above=True)
         if self.base_url is not None:
             _check_url(self.base_url)
         _check_options(self.options, "options")
@@ -298,7 +290,7 @@ class Live:
             _check_venue("venues", venue)
         if not self.journal.strip() or "\0" in self.journal:
             raise ValueError(f"journal must be the path of a folder, found {self.journal!r}")
-        _check_range("poll_s", self.poll_s, 0.0, 3_600.0, above=True)
+        check_range("poll_s", self.poll_s, 0.0, 3_600.0, above=True)
         _check_per_venue("start_with_usd", self.start_with_usd, above=False)
 
     def account(self, venue: str) -> Account:

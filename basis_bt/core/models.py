@@ -8,20 +8,12 @@ from typing import Literal
 from basis_bt.core.calibration_file import Calibrated
 from basis_bt.core.instruments import KINDS, STRICT, Combo, Instrument
 from basis_bt.core.live_models import Live
+from basis_bt.core.ranges import check_range
 from basis_bt.core.scenarios import Scenario
 from basis_bt.core.units import US_PER_DAY, US_PER_HOUR, hours_to_us, parse_hours, parse_instant
 
 Duration = float | str
 PerLeg = float | dict[str, float]
-
-
-def _check_range(name: str, value: float | None, low: float, high: float = math.inf, *, above: bool = False) -> None:
-    if value is None:
-        return
-    if not math.isfinite(value) or value < low or value > high or (above and value == low):
-        bound = f"above {low:g}" if above else f"at least {low:g}"
-        upper = "" if high == math.inf else f" and at most {high:g}"
-        raise ValueError(f"{name} must be {bound}{upper}, found {value!r}")
 
 
 def _check_hours(**durations: Duration | None) -> None:
@@ -90,10 +82,10 @@ class SignalSpec:
     def __post_init__(self) -> None:
         _check_hours(hours=self.hours, hold_hours=self.hold_hours, warmup_hours=self.warmup_hours)
         for name, most in (("n", 1_000), ("days", 1_000), ("look", 10_000)):
-            _check_range(name, getattr(self, name), 1.0, most)
+            check_range(name, getattr(self, name), 1.0, most)
         for name in ("above", "below"):
-            _check_range(name, getattr(self, name), -1.0, 1.0)
-        _check_range("interest_apr", self.interest_apr, -1.0, 10.0)
+            check_range(name, getattr(self, name), -1.0, 1.0)
+        check_range("interest_apr", self.interest_apr, -1.0, 10.0)
         if (self.name == "sql") != (self.sql is not None):
             raise ValueError('a signal of your own has both name = "sql" and sql = "..."')
 
@@ -129,8 +121,8 @@ class Rule:
                 "max_hold_hours must not be under min_hold_hours, "
                 f"found {self.max_hold_hours} and {self.min_hold_hours}"
             )
-        _check_range("stop_loss_pct", self.stop_loss_pct, 0.0, 100.0, above=True)
-        _check_range("max_basis_bps", self.max_basis_bps, 0.0)
+        check_range("stop_loss_pct", self.stop_loss_pct, 0.0, 100.0, above=True)
+        check_range("max_basis_bps", self.max_basis_bps, 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,9 +141,9 @@ class Size:
     lots: Literal["venue", "none"] = "venue"
 
     def __post_init__(self) -> None:
-        _check_range("capital_usd", self.capital_usd, 0.0, above=True)
-        _check_range("allocation", self.allocation, 0.0, 1.0, above=True)
-        _check_range("leverage", self.leverage, 0.0, 150.0, above=True)
+        check_range("capital_usd", self.capital_usd, 0.0, above=True)
+        check_range("allocation", self.allocation, 0.0, 1.0, above=True)
+        check_range("leverage", self.leverage, 0.0, 150.0, above=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,21 +182,21 @@ class Costs:
         _check_per_leg("taker_fee_bps", self.taker_fee_bps, 0.0, 500.0)
         _check_per_leg("maker_fee_bps", self.maker_fee_bps, -5.0, 500.0)
         _check_per_leg("impact_coef_bps", self.impact_coef_bps, 0.0, 1e6)
-        _check_range("impact_exponent", self.impact_exponent, 0.0, 2.0, above=True)
-        _check_range("fee_tier", None if self.fee_tier == "volume" else self.fee_tier, 0.0, 20.0)
-        _check_range("volume_30d_usd", self.volume_30d_usd, 0.0)
+        check_range("impact_exponent", self.impact_exponent, 0.0, 2.0, above=True)
+        check_range("fee_tier", None if self.fee_tier == "volume" else self.fee_tier, 0.0, 20.0)
+        check_range("volume_30d_usd", self.volume_30d_usd, 0.0)
         _check_per_leg("borrow_apr", self.borrow_apr, 0.0, 100.0)
-        _check_range("gas_units", self.gas_units, 0.0)
-        _check_range("gas_gwei", self.gas_gwei, 0.0)
+        check_range("gas_units", self.gas_units, 0.0)
+        check_range("gas_gwei", self.gas_gwei, 0.0)
         if len(self.bucket_usd) != len(self.bucket_bps):
             raise ValueError(
                 "bucket_usd and bucket_bps must be equally long, "
                 f"found {len(self.bucket_usd)} and {len(self.bucket_bps)}"
             )
         for edge in self.bucket_usd:
-            _check_range("bucket_usd", edge, 0.0, above=True)
+            check_range("bucket_usd", edge, 0.0, above=True)
         for bps in self.bucket_bps:
-            _check_range("bucket_bps", bps, 0.0, 5_000.0)
+            check_range("bucket_bps", bps, 0.0, 5_000.0)
         if any(low >= high for low, high in zip(self.bucket_usd, self.bucket_usd[1:], strict=False)):
             raise ValueError(f"bucket_usd must increase, found {self.bucket_usd}")
         if self.bucket_table is not None and self.bucket_usd:
@@ -215,12 +207,12 @@ class Costs:
 
 def _check_per_leg(name: str, value: PerLeg | None, low: float, high: float) -> None:
     if not isinstance(value, dict):
-        _check_range(name, value, low, high)
+        check_range(name, value, low, high)
         return
     for key, number in value.items():
         if key not in KINDS:
             Instrument.parse(key)
-        _check_range(f"{name}.{key}", number, low, high)
+        check_range(f"{name}.{key}", number, low, high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,14 +250,14 @@ class Fills:
         else:
             _check_hours(latency=self.latency)
         _check_hours(rollback_delay_hours=self.rollback_delay_hours)
-        _check_range("volume_cap", self.volume_cap, 0.0, 1.0, above=True)
-        _check_range("fill_probability", self.fill_probability, 0.0, 1.0)
-        _check_range("reject_probability", self.reject_probability, 0.0, 1.0)
-        _check_range("offset_bps", self.offset_bps, 0.0, 1_000.0)
-        _check_range("rollback_penalty_bps", self.rollback_penalty_bps, 0.0, 1_000.0)
+        check_range("volume_cap", self.volume_cap, 0.0, 1.0, above=True)
+        check_range("fill_probability", self.fill_probability, 0.0, 1.0)
+        check_range("reject_probability", self.reject_probability, 0.0, 1.0)
+        check_range("offset_bps", self.offset_bps, 0.0, 1_000.0)
+        check_range("rollback_penalty_bps", self.rollback_penalty_bps, 0.0, 1_000.0)
         for name in ("max_cost_bps", "max_volume_share", "max_spread_bps"):
-            _check_range(name, getattr(self, name), 0.0)
-        _check_range("seed", self.seed, 0, 2**53)
+            check_range(name, getattr(self, name), 0.0)
+        check_range("seed", self.seed, 0, 2**53)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,15 +291,15 @@ class Wallets:
 
     def __post_init__(self) -> None:
         _check_hours(transfer_hours=self.transfer_hours)
-        _check_range("spot_collateral", self.spot_collateral, 0.0, 1.0, above=True)
+        check_range("spot_collateral", self.spot_collateral, 0.0, 1.0, above=True)
         _check_per_leg("liquidation_fee_bps", self.liquidation_fee_bps, 0.0, 1_000.0)
-        _check_range("transfer_fee_usd", self.transfer_fee_usd, 0.0)
-        _check_range("transfer_min_usd", self.transfer_min_usd, 0.0)
-        _check_range("transfer_daily_cap_usd", self.transfer_daily_cap_usd, self.transfer_fee_usd, above=True)
-        _check_range("rebalance_below", self.rebalance_below, 0.0, 10.0, above=True)
-        _check_range("cash_yield_apr", self.cash_yield_apr, -1.0, 10.0)
-        _check_range("loan_threshold", self.loan_threshold, 0.0, 1.0, above=True)
-        _check_range("loan_bonus", self.loan_bonus, 0.0, 1.0)
+        check_range("transfer_fee_usd", self.transfer_fee_usd, 0.0)
+        check_range("transfer_min_usd", self.transfer_min_usd, 0.0)
+        check_range("transfer_daily_cap_usd", self.transfer_daily_cap_usd, self.transfer_fee_usd, above=True)
+        check_range("rebalance_below", self.rebalance_below, 0.0, 10.0, above=True)
+        check_range("cash_yield_apr", self.cash_yield_apr, -1.0, 10.0)
+        check_range("loan_threshold", self.loan_threshold, 0.0, 1.0, above=True)
+        check_range("loan_bonus", self.loan_bonus, 0.0, 1.0)
         for span in self.transfer_halts:
             if len(span) != 2 or parse_instant(span[0]) >= parse_instant(span[1]):
                 raise ValueError(f"a transfer halt is [from, to] with from before to, found {span}")
