@@ -5,13 +5,14 @@ only. Bars are kept when they are over, by the clock and by the venue's own flag
 """
 
 import asyncio
+import functools
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from basis_bt.core.errors import BasisBtError, ConfigError
 from basis_bt.core.units import US_PER_DAY, US_PER_HOUR, from_us, to_us
@@ -21,6 +22,8 @@ from basis_bt.market.schemas import SeriesKey
 from basis_bt.market.series_file import SeriesFile, Span, left_over
 from basis_bt.market.venue_history import Row, nearest, venue_named
 
+P = ParamSpec("P")
+R = TypeVar("R")
 KINDS = ("spot", "perp", "mark", "index", "premium", "funding")
 PAGES_PER_WRITE = 50
 WRITE_EVERY_S = 20.0
@@ -48,7 +51,7 @@ class Outcome:
     error: str = ""
 
 
-def download(
+async def download_async(
     venue: str,
     symbols: Sequence[str],
     kinds: Sequence[str],
@@ -89,37 +92,6 @@ def download(
     KeyboardInterrupt
         When interrupted; what had come until then is written.
     """
-    work = download_async(
-        venue, symbols, kinds, root=root, start=start, end=end, update=update, bar_hours=bar_hours,
-        concurrency=concurrency, client_factory=client_factory, clock=clock, sleep=sleep,
-        pages_per_write=pages_per_write, progress=progress,
-    )  # fmt: skip
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(1) as pool:  # in a notebook, whose loop is running already
-        return pool.submit(asyncio.run, work).result()
-
-
-async def download_async(
-    venue: str,
-    symbols: Sequence[str],
-    kinds: Sequence[str],
-    *,
-    root: Path,
-    start: datetime | None = None,
-    end: datetime | None = None,
-    update: bool = False,
-    bar_hours: float = 1.0,
-    concurrency: int = 4,
-    client_factory: Callable[[str], Any] = open_client,
-    clock: Callable[[], int] = lambda: time.time_ns() // 1000,
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    pages_per_write: int = PAGES_PER_WRITE,
-    progress: Callable[[Outcome], None] | None = None,
-) -> list[Outcome]:
-    """``download`` for those who have a loop already."""
     facts = venue_named(venue)
     for kind in kinds:
         if kind not in KINDS:
@@ -137,6 +109,24 @@ async def download_async(
                  progress or (lambda _: None))  # fmt: skip
     exchange = Exchange(venue, client_factory(venue), sleep=sleep)
     return await _download_all(exchange, keys, plan, concurrency)
+
+
+def _in_own_loop(work: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
+    """The same work for those who have no loop, or are within one that they cannot wait in, as in a notebook."""
+
+    @functools.wraps(work)
+    def run(*args: P.args, **options: P.kwargs) -> R:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(work(*args, **options))
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(asyncio.run, work(*args, **options)).result()
+
+    return run
+
+
+download = _in_own_loop(download_async)
 
 
 @dataclass(frozen=True, slots=True)
