@@ -9,7 +9,7 @@ from basis_bt.cli._output import format_option, print_frame, runs_option
 
 @click.command("parity")
 @click.argument("subject", metavar="RUN|CONFIG|JOURNAL")
-@click.option("--plot", default=None, metavar="FILE", help="Draw the causes of a journal's difference (.png, .svg).")
+@click.option("--plot", default=None, metavar="FILE", help="Draw the causes of a journal's difference (.png).")
 @format_option
 @runs_option
 def command(subject: str, plot: str | None, shape: str, root: str) -> None:
@@ -43,6 +43,7 @@ def command(subject: str, plot: str | None, shape: str, root: str) -> None:
 def _journal(folder: Path, plot: str | None, shape: str) -> None:
     from basis_bt.live.departure import departure
     from basis_bt.live.divergence_page import divergence_figure, divergence_text
+    from basis_bt.reports.charts import save_chart
 
     frame, title = departure(folder)
     if shape == "table":
@@ -50,5 +51,4 @@ def _journal(folder: Path, plot: str | None, shape: str) -> None:
     else:
         print_frame(frame, shape=shape)
     if plot is not None:
-        divergence_figure(frame, title=title).savefig(plot)
-        click.echo(f"written: {plot}", err=True)
+        click.echo(f"written: {save_chart(divergence_figure(frame, title=title), Path(plot))}", err=True)

@@ -1,9 +1,6 @@
 """A calibration as the TOML file that ``core/calibration_file.py`` reads."""
 
-import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +9,7 @@ import polars as pl
 
 from basis_bt.core.calibration_file import COST_KEYS, EXPONENT, FORMAT, content_hash
 from basis_bt.core.errors import StoreError
+from basis_bt.store.folder import write_whole
 
 #: key of ``[fills]`` -> estimate that it is
 FILL_ESTIMATES = {"fill_probability": "fill_probability", "latency_s": "latency_p50_s"}
@@ -50,7 +48,15 @@ def write_calibration(frame: pl.DataFrame, header: Mapping[str, Any], path: Path
         said[section][key] = dict(zip(rows["instrument"], rows["value"], strict=True))
         lines += ["", f"[{section}.{key}]", *map(_value_line, rows.iter_rows(named=True))]
     text = f'{HEAD}format = {FORMAT}\nsha256 = "{content_hash(said)}"\n\n' + "\n".join(lines) + "\n"
-    _write_whole(path, text.encode())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text.encode())
+    except OSError as error:
+        raise StoreError(
+            f"the calibration cannot be written: {error.strerror or error}",
+            where={"path": path},
+            fix="check the folder, its permissions and free space",
+        ) from error
     return path
 
 
@@ -66,28 +72,3 @@ def _header_lines(header: Mapping[str, Any]) -> list[str]:
 def _value_line(row: Mapping[str, Any]) -> str:
     ends = " to ".join("unknown" if end is None else f"{end:.6g}" for end in (row["low"], row["high"]))
     return f"{json.dumps(row['instrument'])} = {row['value']!r}  # {ends}, {row['n_samples']} samples"
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Under a name of its own first, so that a reader never meets half a file."""
-    draft: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(draft, 0o644)
-        os.replace(draft, path)
-        draft = None
-    except OSError as error:
-        raise StoreError(
-            f"the calibration cannot be written: {error.strerror or error}",
-            where={"path": path},
-            fix="check the folder, its permissions and free space",
-        ) from error
-    finally:
-        if draft is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(draft)

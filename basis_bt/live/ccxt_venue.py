@@ -15,6 +15,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from basis_bt.core.errors import ConfigError
 from basis_bt.core.instruments import Instrument
 from basis_bt.core.live_models import Account
+from basis_bt.live.amounts import contracts_of
 from basis_bt.live.clock import Clock
 from basis_bt.live.orders import (
     CANCELED,
@@ -341,7 +342,7 @@ class CcxtVenue(Venue):
         if contract.is_margined and self.name == "okx":  # there it is said with each order
             extra["marginMode"] = self._account.margin_mode
         side = "buy" if order.side > 0 else "sell"
-        amount = self._amount(order.quantity_base, contract)
+        amount = contracts_of(order.quantity_base, contract)
         is_clock_set = False
         for attempt in range(3):
             await self._keep_quiet(order.purpose in CLOSING)
@@ -369,12 +370,6 @@ class CcxtVenue(Venue):
         if not reply.get("id"):
             raise OrderUnknown(f"{self.name}: the reply to an order has no id")
         return Ack(venue_order_id=str(reply["id"]))
-
-    def _amount(self, quantity_base: float, contract: Contract) -> float:
-        """A quantity in the venue's units: whole steps, counted before they are multiplied, so that no step is lost."""
-        market = self._client.markets[contract.symbol]
-        step = Decimal(str(market["precision"]["amount"]))
-        return float(step * round(quantity_base / contract.lot_base))
 
     @_sensible
     async def find(self, order: LegOrder) -> OrderState | None:

@@ -9,6 +9,7 @@ import polars as pl
 
 from basis_bt.backtest.parameters import combo_params
 from basis_bt.kernels.sizing import capital_per_combo_usd
+from basis_bt.live.amounts import contracts_of
 from basis_bt.live.book_check import check_book, check_minimums, common_quantity
 from basis_bt.live.session import Session
 
@@ -71,6 +72,7 @@ async def dry_run(session: Session) -> DryRun:
                 "instrument": contract.instrument,
                 "side": "buy" if combos.ratios[leg] > 0.0 else "sell",
                 "quantity_base": order,
+                "contracts": contracts_of(order, contract),
                 "notional_usd": order * book.mid,
                 "mid": book.mid,
                 "spread_bps": check.spread_bps,

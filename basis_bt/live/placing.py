@@ -8,6 +8,7 @@ from typing import NamedTuple
 from basis_bt.core.live_models import Execution
 from basis_bt.live import event_types
 from basis_bt.live.clock import Clock
+from basis_bt.live.guard import resting_reason
 from basis_bt.live.journal import Journal
 from basis_bt.live.orders import OPEN, LegOrder, LegResult, OrderState, VenueTrade
 from basis_bt.live.results import leg_result
@@ -202,14 +203,13 @@ class Desk:
 
     async def _rest_reason(self, order: LegOrder) -> str | None:
         """Why a resting order should not rest any longer: the spread, or its age."""
-        limit_bps, age_s = self.execution.resting_max_spread_bps, self.execution.resting_max_age_s
-        rested_s = (self.clock.now_us() - order.sent_us) / 1e6
-        if rested_s > age_s:
-            return f"it rested for {rested_s:.1f} s, the limit is {age_s:g} s"
         book = await self.venues[order.venue].book(order.instrument)
-        if not book.spread_bps <= limit_bps:
-            return f"the spread is {book.spread_bps:.1f} bps, the limit is {limit_bps:g} bps"
-        return None
+        return resting_reason(
+            spread_bps=book.spread_bps,
+            age_s=(self.clock.now_us() - order.sent_us) / 1e6,
+            max_spread_bps=self.execution.resting_max_spread_bps,
+            max_age_s=self.execution.resting_max_age_s,
+        )
 
     async def _done(
         self, order: LegOrder, venue_order_id: str, state: OrderState, trades: list[VenueTrade], was_cancelled: bool

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from basis_bt.core.instruments import Instrument
 from basis_bt.core.rulebook import fee_bps
 from basis_bt.core.units import from_us
+from basis_bt.live.amounts import Denomination, convert
 from basis_bt.live.clock import Clock
 from basis_bt.live.routing import Route, best_venue
 from basis_bt.live.venue import Book, Venue
+
+IN_BASE = Denomination(contract_base=1.0)
 
 
 async def quote(
@@ -41,11 +44,12 @@ async def quote(
 
     found = dict(zip(instruments, await asyncio.gather(*map(asked, instruments)), strict=True))
     books = {name: book for name, (book, _) in found.items()}
+    mid = sum(book.mid for book in books.values()) / len(books)
     today = from_us(clock.now_us()).date()
     return best_venue(
         books,
         side=side,
-        quantity_base=usd / (sum(book.mid for book in books.values()) / len(books)),
+        quantity_base=convert(usd, source="usd", target="base", price=mid, denomination=IN_BASE),
         fees_bps={name: fee_bps(Instrument.parse(one), liquidity="taker", on=today, tier=0)
                   for name, one in instruments.items()},
         latency_ms={name: ms for name, (_, ms) in found.items()},

@@ -103,10 +103,11 @@ class Reconciler:
             if self.policy == "refuse":
                 raise self._foreign(f"a position of {difference:+.10g} that the journal does not know", instrument)
             await self._adjust(leg, difference, found, why="unknown at the start")
-            found.notes.append(f"{instrument}: {difference:+.10g} is {self.policy}ed")
+            what = "adopted" if self.policy == "adopt" else "closed"
+            found.notes.append(f"{instrument}: {difference:+.10g} is {what}")
         held = self.desk.journal.positions_base()
-        if self.policy == "close" and is_changed and not self._is_whole(held):
-            changes = {leg: -held.get(one, 0.0) for leg, one in enumerate(self.instruments) if held.get(one, 0.0)}
+        changes = {leg: -held.get(one, 0.0) for leg, one in enumerate(self.instruments) if held.get(one, 0.0)}
+        if self.policy == "close" and is_changed and changes:
             found.results += await self.combos.unwind(changes, intent=f"0-close-{self._repair()}")
         if self.policy == "adopt":
             await self._adopt_spot(found)
@@ -384,9 +385,6 @@ class Reconciler:
             if any(one.venue_order_id == state.venue_order_id
                    for one in await self.desk.venues[state.instrument.split(":")[1]].open_orders()):  # fmt: skip
                 raise
-
-    def _is_whole(self, held: dict[str, float]) -> bool:
-        return not any(held.get(one, 0.0) for one in self.instruments)
 
     def _foreign(self, what: str, instrument: str) -> StoreError:
         return StoreError(

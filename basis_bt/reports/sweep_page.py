@@ -15,7 +15,8 @@ from basis_bt.core.errors import StoreError
 from basis_bt.reports.chart_text import Quantity, quantity, short
 from basis_bt.reports.charts import chart_png
 from basis_bt.reports.summary import NOTHING, html_table, stamp
-from basis_bt.reports.tearsheet import CSS, section, write_whole
+from basis_bt.reports.tearsheet import CSS, section
+from basis_bt.store.folder import write_whole
 
 MAX_ROWS = 500
 

@@ -1,7 +1,6 @@
 """The report of a run: ``report.png`` and one ``report.html`` that needs nothing else, to be mailed or archived."""
 
 import base64
-import os
 from collections.abc import Iterator, Mapping
 from html import escape
 from io import BytesIO
@@ -26,12 +25,14 @@ from basis_bt.reports.summary import (
     span_text,
     stamp,
 )
+from basis_bt.store.folder import write_whole
 
 DPI = 130
 LEG_PARTS = (
     ("delta", +1), ("basis", +1), ("funding", +1), ("fees", -1),
     ("spread", -1), ("bucket", -1), ("impact", -1), ("delay", -1),
 )  # fmt: skip
+
 CSS = """
 :root { color-scheme: light dark; --ink: #1d2126; --soft: #626b76; --line: #dfe3e8; --page: #f6f7f9; --card: #fff; }
 @media (prefers-color-scheme: dark) {
@@ -132,16 +133,6 @@ def report_html(manifest: Mapping[str, Any], tables: Mapping[str, pl.DataFrame],
 def section(title: str, body: str, *, kind: str = "") -> str:
     """A card of the page: its title, which is escaped, and its HTML."""
     return f'<section><h2>{escape(title)}</h2><div class="{kind}">{body}</div></section>'
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that appears complete or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        draft.write_bytes(content)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _tiles(manifest: Mapping[str, Any], tables: Mapping[str, pl.DataFrame]) -> str:

@@ -299,6 +299,17 @@ def write_bytes(data: bytes, path: Path) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that appears complete or not at all; one that is there is replaced."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    draft.unlink(missing_ok=True)
+    try:
+        write_bytes(data, draft)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def name_of(path: Path) -> tuple[str, str]:
     """The table and the run that a file of a run folder, whole or a part, belongs to."""
     is_part = path.stem.isdigit()
